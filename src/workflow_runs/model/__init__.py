@@ -1,0 +1,1 @@
+"""What is known: values and rules. No input or output, no clock, no thread."""
