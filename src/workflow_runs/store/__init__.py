@@ -1,0 +1,1 @@
+"""Where runs are kept: the only package that knows SQL."""

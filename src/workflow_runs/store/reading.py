@@ -1,0 +1,224 @@
+"""What is asked of the record, in SQLAlchemy Core, on connections that cannot write.
+
+**The list.** Newest first is by id, downwards. A page is found in two questions: which ids (from an index alone wherever one covers
+the filter), then the rows of those ids, with or without their payloads. So a page costs the same however many runs there are, an
+offset walks index entries instead of rows, and no payload is read that is not shown.
+
+The total is counted from the same queries, and no further than to 10,000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.pool import QueuePool
+
+from ..clock import ProcessIdentity, this_process
+from ..errors import StoreUnavailable
+from ..model.records import Audit, IdempotentAction, Page, Run, RunFilter, RunList, Step
+from . import rows
+from .database import Kind
+from .faults import Fault, unavailable
+from .finding import TOTAL_MAX, Finder
+from .schema import SCHEMA_REVISION, VERSION_TABLE, missing, newer
+from .tables import actions, audit, executors, payloads, runs, steps
+
+T = TypeVar("T")
+
+AUDIT_MAX = 1_000  # audit rows of one run that are read: nobody acts on one run a thousand times
+_POOL_WAIT_S = 5.0
+
+_REVISION = sa.select(sa.column("version_num", sa.Text)).select_from(sa.table(VERSION_TABLE))
+_RUN = sa.select(runs)
+_RUN_AND_PAYLOADS = sa.select(runs, payloads.c.input, payloads.c.result, payloads.c.error).join_from(
+    runs, payloads, payloads.c.run_id == runs.c.id, isouter=True
+)
+_STEPS = sa.select(steps)
+_STEPS_WITHOUT_OUTPUTS = sa.select(*(column for column in steps.c if column is not steps.c.output))
+
+
+class DatabaseReader:
+    """See ``base.StoreReader``."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._finder = Finder(has_statistics=kind.has_statistics)
+        self.engine = sa.create_engine(
+            f"{kind.dialect}://",
+            creator=kind.connect_to_read,
+            poolclass=QueuePool,
+            pool_size=kind.readers_max,
+            max_overflow=0,
+            pool_timeout=_POOL_WAIT_S,
+            pool_reset_on_return=None,  # readers have no transactions
+            **kind.engine_options,
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    # --- runs ---------------------------------------------------------------------------------------------------------
+
+    def list_runs(self, where: RunFilter, page: Page, *, payloads: bool, total: bool = True) -> RunList:
+        """See ``base.StoreReader``."""
+        branches = self._finder.branches(where)
+        if not branches or not _can_be_stored((*_texts(where), page.after or "")):
+            return RunList((), 0 if total else -1, total_capped=False, next_after=None)
+
+        def question(connection: sa.Connection) -> RunList:
+            ids = connection.execute(self._finder.page(branches, page)).scalars().all()
+            shown = ids[: page.limit]
+            found = self._runs(connection, shown, payloads=payloads)
+            counted = connection.execute(self._finder.count(branches)).scalar_one() if total else -1
+            return RunList(
+                runs=found,
+                total=min(counted, TOTAL_MAX),
+                total_capped=counted > TOTAL_MAX,
+                next_after=shown[-1] if len(ids) > len(shown) else None,
+            )
+
+        return self._ask(question)
+
+    def get_run(self, run_id: str, *, payloads: bool = True) -> Run | None:
+        """See ``base.StoreReader``."""
+        if not _can_be_stored((run_id,)):
+            return None
+        found = self._ask(lambda connection: self._runs(connection, (run_id,), payloads=payloads))
+        return found[0] if found else None
+
+    def _runs(self, connection: sa.Connection, ids: Sequence[str], *, payloads: bool) -> tuple[Run, ...]:
+        if not ids:
+            return ()
+        chosen = _RUN_AND_PAYLOADS if payloads else _RUN
+        found = {row["id"]: row for row in _rows(connection, chosen.where(runs.c.id.in_(ids)))}
+        return tuple(rows.run_of(found[run_id], payloads=payloads) for run_id in ids if run_id in found)
+
+    # --- what belongs to a run ----------------------------------------------------------------------------------------
+
+    def get_steps(self, run_id: str, *, outputs: bool = True) -> tuple[Step, ...]:
+        """See ``base.StoreReader``."""
+        if not _can_be_stored((run_id,)):
+            return ()
+        chosen = (_STEPS if outputs else _STEPS_WITHOUT_OUTPUTS).where(steps.c.run_id == run_id)
+        return rows.steps_of(self._ask(lambda connection: _rows(connection, chosen)), outputs=outputs)
+
+    def get_audit(self, run_id: str) -> tuple[Audit, ...]:
+        """See ``base.StoreReader``; at most ``AUDIT_MAX``."""
+        if not _can_be_stored((run_id,)):
+            return ()
+        made = sa.select(audit).where(audit.c.run_id == run_id)
+        # A run is not its own target, but a row that says so is to be shown once.
+        targeted = sa.select(audit).where(audit.c.target_run_id == run_id, audit.c.run_id != run_id)
+        chosen = sa.union_all(made, targeted).order_by(sa.asc("id")).limit(AUDIT_MAX)
+        found = self._ask(lambda connection: _rows(connection, chosen))
+        return tuple(rows.audit_of(row) for row in found)
+
+    def find_action(self, scope: str, key: str) -> IdempotentAction | None:
+        """See ``base.StoreReader``."""
+        if not _can_be_stored((scope, key)):
+            return None
+        chosen = sa.select(actions.c.run_id, actions.c.request_hash).where(
+            actions.c.scope == scope, actions.c.key == key
+        )
+        found = self._ask(lambda connection: connection.execute(chosen).one_or_none())
+        return None if found is None else IdempotentAction(*found)
+
+    # --- processes ----------------------------------------------------------------------------------------------------
+
+    def dead_neighbours(self) -> tuple[tuple[str, int], ...]:
+        """See ``base.StoreReader``."""
+        scope = this_process().scope
+        chosen = sa.select(executors.c.name, executors.c.epoch, executors.c.pid, executors.c.pid_started).where(
+            executors.c.scope == scope, executors.c.heartbeat_ms.is_not(None)
+        )
+        found = self._ask(lambda connection: connection.execute(chosen).all())
+        return tuple(
+            (name, epoch)
+            for name, epoch, pid, started in found
+            if ProcessIdentity(scope, pid, started).is_alive() is False
+        )
+
+    def check_ready(self) -> None:
+        """See ``base.StoreReader``."""
+        if not self._kind.exists():
+            raise missing()
+        try:
+            found = self._ask(lambda connection: connection.execute(_REVISION).scalar_one_or_none())
+        except StoreUnavailable as error:
+            cause = error.__cause__
+            if isinstance(cause, sa.exc.DBAPIError) and self._kind.fault(cause.orig) is Fault.SCHEMA:
+                raise missing() from error
+            raise
+        if found != SCHEMA_REVISION:
+            raise newer() if found is not None and found > SCHEMA_REVISION else missing()
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    def _ask(self, question: Callable[[sa.Connection], T]) -> T:
+        try:
+            return self._ask_once(question)
+        except sa.exc.DBAPIError as error:
+            # A connection that died in the pool says nothing about the database: ask once more, on a new one.
+            if not error.connection_invalidated:
+                raise self._unavailable(error) from error
+        except sa.exc.SQLAlchemyError as error:
+            raise unavailable(Fault.DATABASE) from error
+        try:
+            return self._ask_once(question)
+        except sa.exc.SQLAlchemyError as error:
+            raise self._unavailable(error) from error
+
+    def _ask_once(self, question: Callable[[sa.Connection], T]) -> T:
+        try:
+            with self.engine.connect() as connection:
+                return question(connection)
+        except sa.exc.DBAPIError as error:
+            if not self._kind.is_undecodable(error.orig):
+                raise
+        # Bytes that are no text, put there from outside, and the driver gives none of the row. Ask for them as they are.
+        engine = sa.create_engine(
+            f"{self._kind.dialect}://", creator=self._kind.connect_to_read_damaged, poolclass=sa.NullPool
+        )
+        with engine.connect() as connection:
+            return question(connection)
+
+    def _unavailable(self, error: sa.exc.SQLAlchemyError) -> StoreUnavailable:
+        fault = self._kind.fault(error.orig) if isinstance(error, sa.exc.DBAPIError) else Fault.DATABASE
+        return unavailable(fault)
+
+
+def _rows(connection: sa.Connection, chosen: sa.Select[Any] | sa.CompoundSelect[Any]) -> list[dict[str, Any]]:
+    result = connection.execute(chosen)
+    names = tuple(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result]
+
+
+def _can_be_stored(texts: Iterable[str]) -> bool:
+    """Return whether a database could hold the texts; what it cannot hold it does not contain, and asking would be an error."""
+    return all("\x00" not in text and _is_unicode(text) for text in texts)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _texts(where: RunFilter) -> Iterable[str]:
+    yield from where.workflow_names
+    yield from where.tags
+    for value in (
+        where.correlation_id,
+        where.trigger,
+        where.triggered_by_user_id,
+        where.parent_run_id,
+        where.root_run_id,
+        where.fingerprint,
+    ):
+        if value is not None:
+            yield value
