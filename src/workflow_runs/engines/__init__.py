@@ -1,0 +1,1 @@
+"""Where runs execute. Each engine is one module; none knows another."""

@@ -1,0 +1,1 @@
+"""How one run proceeds: replay decides, the recorder writes, the drivers act."""
