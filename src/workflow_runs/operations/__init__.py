@@ -1,0 +1,1 @@
+"""What an operator may do: the registry, the policy, the plan, the desk."""
