@@ -1,0 +1,101 @@
+"""The parts put together: what an application writes, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from workflow_runs import AsyncRun, EngineSettings, Run, Runner, WorkflowRuns, workflow
+from workflow_runs.errors import ConfigurationError, NotConfigured, NotFound, SchemaMismatch
+
+
+@workflow("double", idempotency="safe")
+def double(run: Run, number: int) -> int:
+    return run.step("double", lambda: number * 2)
+
+
+@workflow("where-am-i", idempotency="safe")
+async def where_am_i(run: AsyncRun) -> str:
+    return threading.current_thread().name
+
+
+def test_a_triggered_run_executes_and_its_end_is_waited_for(database_url):
+    with WorkflowRuns(database_url, workflows=[double], migrate=True) as runs:
+        run = runs.wait(runs.trigger(double, 21))
+        assert (run.state, run.result, run.trigger) == ("succeeded", "42", "api")
+
+
+def test_a_workflow_is_triggered_by_its_name_too(sqlite_url):
+    with WorkflowRuns(sqlite_url, workflows=[double]) as runs:
+        assert runs.wait(runs.trigger("double", 4)).result == "8"
+
+
+def test_waiting_for_a_run_that_does_not_exist_says_so(sqlite_url):
+    with WorkflowRuns(sqlite_url) as runs, pytest.raises(NotFound):
+        runs.wait("wfrn_nowhere")
+
+
+def test_waiting_ends_when_its_time_is_over_and_the_run_goes_on(sqlite_url):
+    gate = threading.Event()
+
+    @workflow("held", idempotency="safe")
+    def held(run: Run) -> bool:
+        return run.step("hold", lambda: gate.wait(30))
+
+    with WorkflowRuns(sqlite_url, workflows=[held]) as runs:
+        run_id = runs.trigger(held)
+        with pytest.raises(TimeoutError):
+            runs.wait(run_id, timeout_s=0.05)
+        gate.set()
+        assert runs.wait(run_id).result == "true"
+
+
+def test_a_run_that_ends_in_another_process_is_waited_for_too(sqlite_url):
+    with (
+        WorkflowRuns(sqlite_url, workflows=[double], execute=False) as desk_only,
+        WorkflowRuns(sqlite_url, workflows=[double], engine_settings=EngineSettings(poll_s=0.05)),
+    ):
+        assert desk_only.wait(desk_only.trigger(double, 1)).result == "2"
+
+
+async def test_coroutine_workflows_execute_on_the_loop_that_entered(sqlite_url):
+    async with WorkflowRuns(sqlite_url, workflows=[where_am_i]) as runs:
+        run_id = await asyncio.to_thread(runs.trigger, where_am_i)
+        run = await asyncio.to_thread(runs.wait, run_id)
+        assert run.result == f'"{threading.current_thread().name}"'
+
+
+def test_coroutine_workflows_execute_on_a_thread_of_the_engine_otherwise(sqlite_url):
+    with WorkflowRuns(sqlite_url, workflows=[where_am_i]) as runs:
+        run = runs.wait(runs.trigger(where_am_i))
+        assert run.result != f'"{threading.current_thread().name}"'
+
+
+def test_a_postgresql_schema_is_not_made_unasked(postgres_url):
+    runs = WorkflowRuns(postgres_url, workflows=[double])
+    with pytest.raises(SchemaMismatch, match="migrate"):
+        runs.start()
+    runs.close()
+
+
+def test_a_process_without_a_registry_does_not_act(sqlite_url):
+    with WorkflowRuns(sqlite_url, workflows=[double], registry=False, execute=False) as runs:
+        with pytest.raises(NotConfigured):
+            runs.trigger(double, 1)
+        assert runs.desk.workflows() == ()
+
+
+def test_a_runner_of_ones_own_takes_the_place_of_the_workflows(sqlite_url):
+    def trigger_with_twenty(input, ctx):
+        return runs.engine.start(ctx.request(double, input=20)).run_id
+
+    mine = Runner("double", idempotency="safe", trigger=trigger_with_twenty)
+    with WorkflowRuns(sqlite_url, workflows=[double], runners=[mine]) as runs:
+        assert runs.wait(runs.trigger("double", 1)).result == "40"
+
+
+def test_starting_twice_is_a_mistake_that_is_said(sqlite_url):
+    with WorkflowRuns(sqlite_url) as runs, pytest.raises(ConfigurationError):
+        runs.start()
