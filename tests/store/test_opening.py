@@ -73,7 +73,9 @@ def test_file_may_be_called_anything(tmp_path, name):
 
 
 def run(code, *arguments):
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], check=False, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_postgres_without_its_driver_is_a_mistake_of_the_installation():
@@ -101,7 +103,7 @@ clock = Clock()
 writer = open_store(sys.argv[1], clock=clock).open_writer()
 (outcome,) = writer.apply([StartRun(clock.new_run_id(), RunRequest("checkout", "checkout"))])
 assert outcome.created
-print(sorted({"sqlalchemy", "alembic", "psycopg", "pydantic"} & set(sys.modules)))
+print(sorted({"sqlalchemy", "alembic", "psycopg"} & set(sys.modules)))
 """
     finished = run(code, sqlite_url)
     assert finished.stdout == "[]\n", finished.stderr

@@ -9,6 +9,7 @@ import pytest
 
 from workflow_runs.errors import StoreUnavailable
 from workflow_runs.model.records import Page, RunFilter
+from workflow_runs.model.states import RunState
 from workflow_runs.store import postgresql, sqlite
 from workflow_runs.store.opening import open_store
 
@@ -156,10 +157,10 @@ class TestOnPostgres:
     def test_server_that_swallows_everything_is_given_up(self, new_record, postgres_url, monkeypatch):
         record = new_record()
         monkeypatch.setattr(postgresql, "ANSWER_S", 0.2)
-        with swallowing_proxy(postgres_url) as (url, swallow):
+        with SwallowingProxy(postgres_url) as (url, swallow):
             store = open_store(url, clock=record.clock)
             writer = store.open_writer()
-            entry = record.start()
+            entry = record.start(state=RunState.RUNNING)
             assert writer.apply([entry])[0].created
             assert store.get_run(entry.run_id) is not None
             swallow.set()
@@ -194,7 +195,7 @@ class TestOnPostgres:
                 connection.exec_driver_sql("DELETE FROM workflow_runs")
 
 
-class swallowing_proxy:
+class SwallowingProxy:
     """A TCP proxy to a server's socket that, once told to, takes what is sent and passes nothing on."""
 
     def __init__(self, postgres_url):

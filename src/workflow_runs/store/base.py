@@ -7,7 +7,9 @@ What every store guarantees, and the store suite (``tests/store``) checks on eac
 
 * ``apply`` is one transaction: after it returns, every entry without an exception in its place is durable; when it raises, none is.
 * Entries are applied in the order given; one that is refused leaves no trace and does not disturb the others.
-* Applying an entry again changes nothing and gives the same outcome (a commit whose answer got lost is simply repeated).
+* Applying an entry again changes nothing and gives the same outcome (a commit whose answer got lost is simply repeated). Two kinds of
+  entry ask for something new each time: ``RegisterExecutor`` raises the epoch once more, which harms nobody, and ``ClaimRuns`` goes on
+  claiming, after giving once more what it took in a commit whose answer got lost.
 * A claim is checked inside the transaction: once another process has raised the owner's epoch, nothing under the old one is written.
 * A terminal run state, a terminal step attempt and a used idempotency key never change.
 * Leases: PostgreSQL judges by its own clock; SQLite by ``Clock.lease_time`` and its boot id. Wall clocks decide nothing.
@@ -43,8 +45,8 @@ class StoreWriter(Protocol):
         ...
 
 
-class StoreReader(Protocol):
-    """Questions. Every method may raise ``StoreUnavailable``, and is safe to call from any thread."""
+class Questions(Protocol):
+    """What is asked of the record. Every method may raise ``StoreUnavailable``, and is safe to call from any thread."""
 
     def list_runs(self, where: RunFilter, page: Page, *, payloads: bool, total: bool = True) -> RunList:
         """Return one page, newest first; without ``payloads`` no payload row is read. ``total`` False skips the count (-1)."""
@@ -69,6 +71,10 @@ class StoreReader(Protocol):
     def dead_neighbours(self) -> tuple[tuple[str, int], ...]:
         """Return (name, epoch) of registered executors on this machine whose process is gone, whatever their lease says."""
         ...
+
+
+class StoreReader(Questions, Protocol):
+    """The reading face."""
 
     def check_ready(self) -> None:
         """Return when the database answers and has the schema.

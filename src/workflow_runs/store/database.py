@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..model.records import Audit, IdempotentAction, Page, Run, RunFilter, RunList, Step
-from .base import StoreReader, StoreWriter
-from .faults import Fault
+from .base import Questions, StoreWriter
+from .faults import Fault, unavailable
 from .loading import load
+from .schema import SCHEMA_REVISION, missing, newer
 
 
 class Kind(Protocol):
@@ -38,8 +39,8 @@ class Kind(Protocol):
         """Return a connection of the driver; creates the database where that is a file."""
         ...
 
-    def exists(self) -> bool:
-        """Return False where it is known without asking that there is no database yet."""
+    def revision(self) -> str | None:
+        """Return the newest migration that the database has seen, or None for none; asked on a connection of its own."""
         ...
 
     def fault(self, error: BaseException | None) -> Fault:
@@ -55,8 +56,8 @@ class Kind(Protocol):
         ...
 
 
-class Reader(StoreReader, Protocol):
-    """The reading face."""
+class Reader(Questions, Protocol):
+    """The reading face, whose readiness is found out without it."""
 
     def close(self) -> None:
         """Close all connections."""
@@ -99,12 +100,15 @@ class Database:
 
     def check_ready(self) -> None:
         """See ``base.StoreReader``."""
-        self._reading().check_ready()
+        found = self._revision()
+        if found != SCHEMA_REVISION:
+            raise newer() if found is not None and found > SCHEMA_REVISION else missing()
 
     def migrate(self) -> None:
         """See ``base.Store``."""
-        upgrade: Callable[[Kind], None] = load("migrating").upgrade
-        upgrade(self._kind)
+        if self._revision() != SCHEMA_REVISION:
+            upgrade: Callable[[Kind], None] = load("migrating").upgrade
+            upgrade(self._kind)
 
     def open_writer(self) -> StoreWriter:
         """See ``base.Store``."""
@@ -115,6 +119,15 @@ class Database:
         reader = self._readers.pop(os.getpid(), None)
         if reader is not None:
             reader.close()
+
+    def _revision(self) -> str | None:
+        try:
+            return self._kind.revision()
+        except Exception as error:
+            fault = self._kind.fault(error)
+            if fault is Fault.SCHEMA:
+                return None
+            raise unavailable(fault) from error
 
     def _reading(self) -> Reader:
         process = os.getpid()

@@ -27,7 +27,7 @@ from .database import Database
 from .entry_rows import Row
 from .faults import Fault
 from .postgresql_bulk import SAVE_BULK, SAVE_STEPS, Document
-from .schema import UNCLAIMED
+from .schema import FIND_REVISION, UNCLAIMED
 from .writing import Bulk, WriterBase, divide, refuse_steps
 
 CONNECT_S = 3
@@ -123,8 +123,10 @@ class PostgresKind:
         connection.execute(_SYNCHRONOUS)
         return connection
 
-    def exists(self) -> bool:
-        return True
+    def revision(self) -> str | None:
+        with self.connect_to_read() as connection:
+            found = connection.execute(FIND_REVISION).fetchone()
+        return None if found is None else str(found[0])
 
     def fault(self, error: BaseException | None) -> Fault:
         return fault(error)

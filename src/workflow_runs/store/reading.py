@@ -10,7 +10,7 @@ The total is counted from the same queries, and no further than to 10,000.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
@@ -22,7 +22,6 @@ from . import rows
 from .database import Kind
 from .faults import Fault, unavailable
 from .finding import TOTAL_MAX, Finder
-from .schema import SCHEMA_REVISION, VERSION_TABLE, missing, newer
 from .tables import actions, audit, executors, payloads, runs, steps
 
 T = TypeVar("T")
@@ -30,17 +29,17 @@ T = TypeVar("T")
 AUDIT_MAX = 1_000  # audit rows of one run that are read: nobody acts on one run a thousand times
 _POOL_WAIT_S = 5.0
 
-_REVISION = sa.select(sa.column("version_num", sa.Text)).select_from(sa.table(VERSION_TABLE))
-_RUN = sa.select(runs)
-_RUN_AND_PAYLOADS = sa.select(runs, payloads.c.input, payloads.c.result, payloads.c.error).join_from(
+_RUN = sa.select(*(runs.c[name] for name in rows.RUN_FIELDS))
+_RUN_AND_PAYLOADS = _RUN.add_columns(*(payloads.c[name] for name in rows.PAYLOAD_FIELDS)).join_from(
     runs, payloads, payloads.c.run_id == runs.c.id, isouter=True
 )
-_STEPS = sa.select(steps)
-_STEPS_WITHOUT_OUTPUTS = sa.select(*(column for column in steps.c if column is not steps.c.output))
+_AUDIT = sa.select(*(audit.c[name] for name in rows.AUDIT_FIELDS))
+_STEPS = sa.select(*(steps.c[name] for name in rows.STEP_FIELDS))
+_STEPS_WITHOUT_OUTPUTS = sa.select(*(steps.c[name] for name in rows.STEP_FIELDS[:-1]))
 
 
 class DatabaseReader:
-    """See ``base.StoreReader``."""
+    """See ``base.Questions``."""
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
@@ -63,7 +62,7 @@ class DatabaseReader:
     # --- runs ---------------------------------------------------------------------------------------------------------
 
     def list_runs(self, where: RunFilter, page: Page, *, payloads: bool, total: bool = True) -> RunList:
-        """See ``base.StoreReader``."""
+        """See ``base.Questions``."""
         branches = self._finder.branches(where)
         if not branches or not _can_be_stored((*_texts(where), page.after or "")):
             return RunList((), 0 if total else -1, total_capped=False, next_after=None)
@@ -83,7 +82,7 @@ class DatabaseReader:
         return self._ask(question)
 
     def get_run(self, run_id: str, *, payloads: bool = True) -> Run | None:
-        """See ``base.StoreReader``."""
+        """See ``base.Questions``."""
         if not _can_be_stored((run_id,)):
             return None
         found = self._ask(lambda connection: self._runs(connection, (run_id,), payloads=payloads))
@@ -93,31 +92,31 @@ class DatabaseReader:
         if not ids:
             return ()
         chosen = _RUN_AND_PAYLOADS if payloads else _RUN
-        found = {row["id"]: row for row in _rows(connection, chosen.where(runs.c.id.in_(ids)))}
-        return tuple(rows.run_of(found[run_id], payloads=payloads) for run_id in ids if run_id in found)
+        found = {row[0]: row for row in connection.execute(chosen.where(runs.c.id.in_(ids)))}
+        return tuple(rows.run_of(found[run_id]) for run_id in ids if run_id in found)
 
     # --- what belongs to a run ----------------------------------------------------------------------------------------
 
     def get_steps(self, run_id: str, *, outputs: bool = True) -> tuple[Step, ...]:
-        """See ``base.StoreReader``."""
+        """See ``base.Questions``."""
         if not _can_be_stored((run_id,)):
             return ()
         chosen = (_STEPS if outputs else _STEPS_WITHOUT_OUTPUTS).where(steps.c.run_id == run_id)
-        return rows.steps_of(self._ask(lambda connection: _rows(connection, chosen)), outputs=outputs)
+        return rows.steps_of(self._ask(lambda connection: connection.execute(chosen).all()))
 
     def get_audit(self, run_id: str) -> tuple[Audit, ...]:
-        """See ``base.StoreReader``; at most ``AUDIT_MAX``."""
+        """See ``base.Questions``; at most ``AUDIT_MAX``."""
         if not _can_be_stored((run_id,)):
             return ()
-        made = sa.select(audit).where(audit.c.run_id == run_id)
+        made = _AUDIT.where(audit.c.run_id == run_id)
         # A run is not its own target, but a row that says so is to be shown once.
-        targeted = sa.select(audit).where(audit.c.target_run_id == run_id, audit.c.run_id != run_id)
+        targeted = _AUDIT.where(audit.c.target_run_id == run_id, audit.c.run_id != run_id)
         chosen = sa.union_all(made, targeted).order_by(sa.asc("id")).limit(AUDIT_MAX)
-        found = self._ask(lambda connection: _rows(connection, chosen))
+        found = self._ask(lambda connection: connection.execute(chosen).all())
         return tuple(rows.audit_of(row) for row in found)
 
     def find_action(self, scope: str, key: str) -> IdempotentAction | None:
-        """See ``base.StoreReader``."""
+        """See ``base.Questions``."""
         if not _can_be_stored((scope, key)):
             return None
         chosen = sa.select(actions.c.run_id, actions.c.request_hash).where(
@@ -129,7 +128,7 @@ class DatabaseReader:
     # --- processes ----------------------------------------------------------------------------------------------------
 
     def dead_neighbours(self) -> tuple[tuple[str, int], ...]:
-        """See ``base.StoreReader``."""
+        """See ``base.Questions``."""
         scope = this_process().scope
         chosen = sa.select(executors.c.name, executors.c.epoch, executors.c.pid, executors.c.pid_started).where(
             executors.c.scope == scope, executors.c.heartbeat_ms.is_not(None)
@@ -140,20 +139,6 @@ class DatabaseReader:
             for name, epoch, pid, started in found
             if ProcessIdentity(scope, pid, started).is_alive() is False
         )
-
-    def check_ready(self) -> None:
-        """See ``base.StoreReader``."""
-        if not self._kind.exists():
-            raise missing()
-        try:
-            found = self._ask(lambda connection: connection.execute(_REVISION).scalar_one_or_none())
-        except StoreUnavailable as error:
-            cause = error.__cause__
-            if isinstance(cause, sa.exc.DBAPIError) and self._kind.fault(cause.orig) is Fault.SCHEMA:
-                raise missing() from error
-            raise
-        if found != SCHEMA_REVISION:
-            raise newer() if found is not None and found > SCHEMA_REVISION else missing()
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
@@ -188,12 +173,6 @@ class DatabaseReader:
     def _unavailable(self, error: sa.exc.SQLAlchemyError) -> StoreUnavailable:
         fault = self._kind.fault(error.orig) if isinstance(error, sa.exc.DBAPIError) else Fault.DATABASE
         return unavailable(fault)
-
-
-def _rows(connection: sa.Connection, chosen: sa.Select[Any] | sa.CompoundSelect[Any]) -> list[dict[str, Any]]:
-    result = connection.execute(chosen)
-    names = tuple(result.keys())
-    return [dict(zip(names, row, strict=True)) for row in result]
 
 
 def _can_be_stored(texts: Iterable[str]) -> bool:

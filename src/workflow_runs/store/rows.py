@@ -5,11 +5,14 @@ not break the list that it is on, and must not be taken for more than it says (p
 
 * a run whose state is damaged is shown by whether it has ended: it is lost if it has, and otherwise waits for a person;
 * a step whose state or output is damaged is ``unknown``: nobody resumes past it or repeats it unasked.
+
+Each kind of row has two readers: one for rows as this package writes them, which gives None at the first thing that is not as it
+should be, and a patient one for the others. Looking at each value of each row patiently took three times as long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -32,9 +35,333 @@ _STEP_KINDS = {kind.value: kind for kind in StepKind}
 _ORIGINS = {origin.value: origin for origin in Origin}
 _EFFECTS = {effect.value: effect for effect in EffectClass}
 
+# All that an undamaged row holds. A text never turns up as a number: SQLite makes a text of it as it is stored.
+_SOUND_TYPES = frozenset({str, int, bool, type(None)})
+_SOUND_NUMBERS = frozenset({int, type(None)})
+_FLAWS = (KeyError, TypeError, ValueError, OverflowError)
+
+RUN_FIELDS = (
+    "id",
+    "workflow_name",
+    "definition",
+    "trigger",
+    "correlation_id",
+    "tags",
+    "state",
+    "mode",
+    "has_gap",
+    "error_message",
+    "error_code",
+    "error_step",
+    "fingerprint",
+    "parent_run_id",
+    "root_run_id",
+    "chain_run_id",
+    "resumed_by_run_id",
+    "resume_from_step",
+    "resume_from_key",
+    "resume_from_occurrence",
+    "triggered_by_user_id",
+    "idempotency_key",
+    "code_version",
+    "execution_started_at",
+    "completed_at",
+    "updated_at",
+    "duration_ms",
+    "cancel_requested_at",
+    "claim_owner",
+)
+AUDIT_FIELDS = (
+    "id",
+    "at",
+    "actor",
+    "action",
+    "workflow_name",
+    "run_id",
+    "target_run_id",
+    "reason",
+    "plan_hash",
+    "request_id",
+)
+PAYLOAD_FIELDS = ("input", "result", "error")
+STEP_FIELDS = (
+    "run_id",
+    "name",
+    "key",
+    "occurrence",
+    "attempt",
+    "sequence",
+    "kind",
+    "state",
+    "origin",
+    "effect",
+    "input_digest",
+    "error",
+    "started_at",
+    "ended_at",
+    "duration_ms",
+    "output",  # the last, so that it can be left out
+)
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def run_of(row: Sequence[Any]) -> Run:
+    """Return the run of a row of ``RUN_FIELDS``, followed by ``PAYLOAD_FIELDS`` if they were asked for."""
+    run = _sound_run(row)
+    return _damaged_run(dict(zip((*RUN_FIELDS, *PAYLOAD_FIELDS), row, strict=False))) if run is None else run
+
+
+def _sound_run(row: Sequence[Any]) -> Run | None:
+    if not _SOUND_TYPES.issuperset(map(type, row)):
+        return None
+    run_id, name, definition, trigger, correlation_id, tags, state_name, mode, has_gap, *rest = row
+    (
+        message,
+        code,
+        error_step,
+        fingerprint,
+        parent,
+        root,
+        chain,
+        resumed_by,
+        from_step,
+        from_key,
+        from_occurrence,
+        *rest,
+    ) = rest
+    user, key, version, execution_started, completed, updated, duration, cancel_requested, owner, *payload = rest
+    given, result, error_text = payload or (None, None, None)
+    if not _SOUND_NUMBERS.issuperset((type(duration), type(from_occurrence))) or (duration or 0) < 0:
+        return None
+    if (given is not None and check_json(given) is None) or (result is not None and check_json(result) is None):
+        return None
+    try:
+        state = _RUN_STATES[state_name]
+        error = None
+        if error_text is not None:
+            error = error_from_json(error_text)
+            if error is None:
+                return None
+        elif message is not None:
+            error = ErrorRecord(message, code=code, step_name=error_step, fingerprint=fingerprint)
+        return Run(
+            id=run_id,
+            workflow_name=name,
+            definition=definition,
+            trigger=trigger,
+            correlation_id=correlation_id,
+            tags=() if tags == "[]" else _tags(tags),
+            state=state,
+            status=RUN_STATUS[state],
+            input=given,
+            result=result,
+            error=error,
+            fingerprint=fingerprint,
+            parent_run_id=parent,
+            root_run_id=root or run_id,
+            chain_run_id=chain or run_id,
+            triggered_by_user_id=user,
+            idempotency_key=key,
+            resume_from=None if from_step is None else StepKey(from_step, from_key, from_occurrence),
+            mode=_MODES[mode],
+            has_gap=bool(has_gap),
+            code_version=version,
+            started_at=from_millis(run_id_millis(run_id)),
+            execution_started_at=None if execution_started is None else from_millis(execution_started),
+            completed_at=None if completed is None else from_millis(completed),
+            updated_at=from_millis(updated),
+            duration_ms=duration,
+            cancel_requested_at=None if cancel_requested is None else from_millis(cancel_requested),
+            claim_owner=owner,
+            resumed_by_run_id=resumed_by,
+        )
+    except _FLAWS:
+        return None
+
+
+def _tags(text: str) -> tuple[str, ...]:
+    tags = pydantic_core.from_json(text)
+    if not isinstance(tags, list) or not all(type(tag) is str for tag in tags):
+        raise ValueError("not a list of texts")
+    return tuple(tags)
+
+
+def _damaged_run(row: Mapping[str, Any]) -> Run:
+    values = _Values(row)
+    run_id = values.name("id")
+    state = values.one_of("state", _RUN_STATES)
+    if state is None:
+        state = RunState.UNKNOWN if row["completed_at"] is None else RunState.LOST
+    started_at = values.started_at()
+    return Run(
+        id=run_id,
+        workflow_name=values.name("workflow_name"),
+        definition=values.name("definition"),
+        trigger=values.name("trigger"),
+        correlation_id=values.string("correlation_id"),
+        tags=values.tags(),
+        state=state,
+        status=RUN_STATUS[state],
+        input=values.json("input"),
+        result=values.json("result"),
+        error=_damaged_error(values),
+        fingerprint=values.string("fingerprint"),
+        parent_run_id=values.string("parent_run_id"),
+        root_run_id=values.string("root_run_id") or run_id,
+        chain_run_id=values.string("chain_run_id") or run_id,
+        triggered_by_user_id=values.string("triggered_by_user_id"),
+        idempotency_key=values.string("idempotency_key"),
+        resume_from=values.resume_from(),
+        mode=values.one_of("mode", _MODES) or RecordingMode.OBSERVE,
+        has_gap=bool(row["has_gap"]),
+        code_version=values.string("code_version"),
+        started_at=started_at,
+        execution_started_at=values.time("execution_started_at"),
+        completed_at=values.time("completed_at"),
+        updated_at=values.time("updated_at") or started_at,
+        duration_ms=values.number("duration_ms"),
+        cancel_requested_at=values.time("cancel_requested_at"),
+        claim_owner=values.string("claim_owner"),
+        resumed_by_run_id=values.string("resumed_by_run_id"),
+        unreadable=tuple(dict.fromkeys(values.damaged)),
+    )
+
+
+def _damaged_error(values: _Values) -> ErrorRecord | None:
+    # A summary, or a whole error that is damaged: what the run's own row says.
+    error = values.error("error")
+    if error is not None:
+        return error
+    message = values.string("error_message", "error")
+    if message is None:
+        return None
+    return ErrorRecord(
+        message,
+        code=values.string("error_code", "error"),
+        step_name=values.string("error_step", "error"),
+        fingerprint=values.string("fingerprint"),
+    )
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def steps_of(rows: Iterable[Sequence[Any]]) -> tuple[Step, ...]:
+    """Return the steps of one run from rows of ``STEP_FIELDS``, with or without the output: by sequence, attempts oldest first."""
+    found: dict[StepKey, list[tuple[Step, Attempt]]] = {}
+    for row in rows:
+        step, attempt = _sound_step(row) or _damaged_step(dict(zip(STEP_FIELDS, row, strict=False)))
+        found.setdefault(step.step, []).append((step, attempt))
+    steps = [_whole(attempts) for attempts in found.values()]
+    # By the recorded order and nothing else: an order inferred from names once charged a card twice (spec: original, B1).
+    steps.sort(key=lambda step: (step.sequence, step.step))
+    return tuple(steps)
+
+
+def _whole(attempts: list[tuple[Step, Attempt]]) -> Step:
+    first, _ = attempts[0]
+    if len(attempts) == 1:
+        return first
+    attempts.sort(key=lambda found: found[1].number)
+    first, _ = attempts[0]
+    return Step(
+        first.run_id,
+        first.step,
+        first.sequence,
+        first.kind,
+        first.effect,
+        first.input_digest,
+        tuple(attempt for _, attempt in attempts),
+    )
+
+
+def _sound_step(row: Sequence[Any]) -> tuple[Step, Attempt] | None:
+    if not _SOUND_TYPES.issuperset(map(type, row)):
+        return None
+    run_id, name, key, occurrence, number, sequence, kind, state, origin, effect, digest, error_text, *rest = row
+    started, ended, duration, *outputs = rest
+    output = outputs[0] if outputs else None
+    if not _SOUND_NUMBERS.issuperset((type(sequence), type(duration))) or (duration or 0) < 0:
+        return None
+    if output is not None and check_json(output) is None:
+        return None
+    try:
+        error = None if error_text is None else error_from_json(error_text)
+        if error is None and error_text is not None:
+            return None
+        attempt = Attempt(
+            number,
+            _STEP_STATES[state],
+            _ORIGINS[origin],
+            output,
+            error,
+            from_millis(started),
+            None if ended is None else from_millis(ended),
+            duration,
+        )
+        step = StepKey(name, key, occurrence)
+        return Step(run_id, step, sequence, _STEP_KINDS[kind], _EFFECTS[effect], digest, (attempt,)), attempt
+    except _FLAWS:
+        return None
+
+
+def _damaged_step(row: Mapping[str, Any]) -> tuple[Step, Attempt]:
+    values = _Values(row)
+    state = values.one_of("state", _STEP_STATES)
+    output = values.json("output")
+    error = values.error("error")
+    if state is None or "output" in values.damaged:
+        state = StepState.UNKNOWN
+        error = ErrorRecord("The record of this step is damaged and cannot be read.", code="unreadable")
+    attempt = Attempt(
+        number=values.number("attempt") or 0,
+        state=state,
+        origin=values.one_of("origin", _ORIGINS) or Origin.EXECUTED,
+        output=output,
+        error=error,
+        started_at=values.time("started_at") or _EPOCH,
+        ended_at=values.time("ended_at"),
+        duration_ms=values.number("duration_ms"),
+    )
+    step = Step(
+        run_id=values.name("run_id"),
+        step=StepKey(values.name("name"), values.name("key"), values.number("occurrence") or 0),
+        sequence=values.number("sequence") or 0,
+        kind=values.one_of("kind", _STEP_KINDS) or StepKind.STEP,
+        effect=values.one_of("effect", _EFFECTS) or EffectClass.UNSAFE,
+        input_digest=values.string("input_digest"),
+        attempts=(attempt,),
+    )
+    return step, attempt
+
+
+# --- audit ------------------------------------------------------------------------------------------------------------
+
+
+def audit_of(row: Sequence[Any]) -> Audit:
+    """Return the audit row of a row of ``AUDIT_FIELDS``."""
+    values = _Values(dict(zip(AUDIT_FIELDS, row, strict=True)))
+    return Audit(
+        id=values.name("id"),
+        at=values.time("at") or _EPOCH,
+        actor=values.string("actor"),
+        action=values.name("action"),
+        workflow_name=values.name("workflow_name"),
+        run_id=values.name("run_id"),
+        target_run_id=values.string("target_run_id"),
+        reason=values.string("reason"),
+        plan_hash=values.string("plan_hash"),
+        request_id=values.string("request_id"),
+    )
+
+
+# --- patience ---------------------------------------------------------------------------------------------------------
+
 
 class _Values:
-    """The values of one row, each checked as it is taken."""
+    """The values of one row, each looked at as it is taken; ``damaged`` names those that are not what they should be."""
 
     __slots__ = ("_row", "damaged")
 
@@ -42,7 +369,7 @@ class _Values:
         self._row = row
         self.damaged: list[str] = []
 
-    def text(self, name: str, shown_as: str | None = None) -> str | None:
+    def string(self, name: str, shown_as: str | None = None) -> str | None:
         value = self._row[name]
         if value is None or type(value) is str:
             return value
@@ -50,15 +377,11 @@ class _Values:
         return None
 
     def name(self, name: str) -> str:
-        value = self._row[name]
-        if type(value) is str:
-            return value
-        self.damaged.append(name)
-        return ""
+        return self.string(name) or ""
 
     def number(self, name: str) -> int | None:
         value = self._row[name]
-        if value is None or type(value) is int:
+        if value is None or (type(value) is int and value >= 0):  # none of our numbers is negative
             return value
         self.damaged.append(name)
         return None
@@ -69,9 +392,28 @@ class _Values:
             return None
         try:
             return from_millis(value)
-        except (TypeError, OverflowError):
+        except _FLAWS:
             self.damaged.append(name)
             return None
+
+    def started_at(self) -> datetime:
+        try:
+            return from_millis(run_id_millis(self._row["id"]))
+        except (*_FLAWS, AttributeError):
+            self.damaged.append("started_at")
+            return _EPOCH
+
+    def tags(self) -> tuple[str, ...]:
+        try:
+            return _tags(self._row["tags"])
+        except _FLAWS:
+            self.damaged.append("tags")
+            return ()
+
+    def resume_from(self) -> StepKey | None:
+        name, key = self.string("resume_from_step"), self.string("resume_from_key")
+        occurrence = self.number("resume_from_occurrence")
+        return None if name is None else StepKey(name, key or "", occurrence or 1)
 
     def one_of(self, name: str, members: Mapping[str, E]) -> E | None:
         value = self._row[name]
@@ -81,178 +423,17 @@ class _Values:
         return found
 
     def json(self, name: str) -> str | None:
-        value = self._row[name]
+        value = self._row.get(name)  # not there where it was not asked for
         if value is None or (type(value) is str and check_json(value) is not None):
             return value
         self.damaged.append(name)
         return None
 
     def error(self, name: str) -> ErrorRecord | None:
-        value = self._row[name]
+        value = self._row.get(name)
         if value is None:
             return None
         found = error_from_json(value) if type(value) is str else None
         if found is None:
             self.damaged.append(name)
         return found
-
-
-# --- runs -------------------------------------------------------------------------------------------------------------
-
-
-def run_of(row: Mapping[str, Any], *, payloads: bool) -> Run:
-    """Return the run of a row of ``workflow_runs``, joined with its payloads if they are wanted."""
-    values = _Values(row)
-    run_id = values.name("id")
-    started_at = _started_at(run_id, values)
-    completed_at = values.time("completed_at")
-    state = values.one_of("state", _RUN_STATES)
-    if state is None:
-        state = RunState.UNKNOWN if row["completed_at"] is None else RunState.LOST
-    return Run(
-        id=run_id,
-        workflow_name=values.name("workflow_name"),
-        definition=values.name("definition"),
-        trigger=values.name("trigger"),
-        correlation_id=values.text("correlation_id"),
-        tags=_tags(values),
-        state=state,
-        status=RUN_STATUS[state],
-        input=values.json("input") if payloads else None,
-        result=values.json("result") if payloads else None,
-        error=_run_error(values, payloads=payloads),
-        fingerprint=values.text("fingerprint"),
-        parent_run_id=values.text("parent_run_id"),
-        root_run_id=values.text("root_run_id") or run_id,
-        chain_run_id=values.text("chain_run_id") or run_id,
-        triggered_by_user_id=values.text("triggered_by_user_id"),
-        idempotency_key=values.text("idempotency_key"),
-        resume_from=_resume_from(values),
-        mode=values.one_of("mode", _MODES) or RecordingMode.OBSERVE,
-        has_gap=bool(row["has_gap"]),
-        code_version=values.text("code_version"),
-        started_at=started_at,
-        execution_started_at=values.time("execution_started_at"),
-        completed_at=completed_at,
-        updated_at=values.time("updated_at") or started_at,
-        duration_ms=values.number("duration_ms"),
-        cancel_requested_at=values.time("cancel_requested_at"),
-        claim_owner=values.text("claim_owner"),
-        resumed_by_run_id=values.text("resumed_by_run_id"),
-        unreadable=tuple(dict.fromkeys(values.damaged)),
-    )
-
-
-def _started_at(run_id: str, values: _Values) -> datetime:
-    try:
-        return from_millis(run_id_millis(run_id))
-    except (ValueError, OverflowError):
-        values.damaged.append("started_at")
-        return _EPOCH
-
-
-def _tags(values: _Values) -> tuple[str, ...]:
-    text = values.name("tags")
-    if text == "[]":
-        return ()
-    try:
-        tags = pydantic_core.from_json(text)
-    except ValueError:
-        tags = None
-    if isinstance(tags, list) and all(type(tag) is str for tag in tags):
-        return tuple(tags)
-    values.damaged.append("tags")
-    return ()
-
-
-def _run_error(values: _Values, *, payloads: bool) -> ErrorRecord | None:
-    if payloads:
-        error = values.error("error")
-        if error is not None:
-            return error
-    # A summary, or a whole error that is damaged: what the row itself says.
-    message = values.text("error_message", "error")
-    if message is None:
-        return None
-    return ErrorRecord(
-        message,
-        code=values.text("error_code", "error"),
-        step_name=values.text("error_step", "error"),
-        fingerprint=values.text("fingerprint"),
-    )
-
-
-def _resume_from(values: _Values) -> StepKey | None:
-    name = values.text("resume_from_step")
-    if name is None:
-        return None
-    return StepKey(name, values.text("resume_from_key") or "", values.number("resume_from_occurrence") or 1)
-
-
-# --- steps ------------------------------------------------------------------------------------------------------------
-
-
-def steps_of(rows: Iterable[Mapping[str, Any]], *, outputs: bool) -> tuple[Step, ...]:
-    """Return the steps of one run from its rows of ``workflow_run_steps``, by sequence, attempts oldest first."""
-    found: dict[StepKey, list[tuple[_Values, Attempt]]] = {}
-    for row in rows:
-        values = _Values(row)
-        key = StepKey(values.name("name"), values.name("key"), values.number("occurrence") or 0)
-        found.setdefault(key, []).append((values, _attempt_of(values, outputs=outputs)))
-    steps = [_step_of(key, attempts) for key, attempts in found.items()]
-    # By the recorded order and nothing else: an order inferred from names once charged a card twice (spec: original, B1).
-    steps.sort(key=lambda step: (step.sequence, step.step))
-    return tuple(steps)
-
-
-def _step_of(key: StepKey, attempts: list[tuple[_Values, Attempt]]) -> Step:
-    attempts.sort(key=lambda found: found[1].number)
-    values = attempts[0][0]
-    return Step(
-        run_id=values.name("run_id"),
-        step=key,
-        sequence=values.number("sequence") or 0,
-        kind=values.one_of("kind", _STEP_KINDS) or StepKind.STEP,
-        effect=values.one_of("effect", _EFFECTS) or EffectClass.UNSAFE,
-        input_digest=values.text("input_digest"),
-        attempts=tuple(attempt for _, attempt in attempts),
-    )
-
-
-def _attempt_of(values: _Values, *, outputs: bool) -> Attempt:
-    state = values.one_of("state", _STEP_STATES)
-    output = values.json("output") if outputs else None
-    error = values.error("error")
-    if state is None or "output" in values.damaged:
-        state = StepState.UNKNOWN
-        error = ErrorRecord("The record of this step is damaged and cannot be read.", code="unreadable")
-    return Attempt(
-        number=values.number("attempt") or 0,
-        state=state,
-        origin=values.one_of("origin", _ORIGINS) or Origin.EXECUTED,
-        output=output,
-        error=error,
-        started_at=values.time("started_at") or _EPOCH,
-        ended_at=values.time("ended_at"),
-        duration_ms=values.number("duration_ms"),
-    )
-
-
-# --- audit ------------------------------------------------------------------------------------------------------------
-
-
-def audit_of(row: Mapping[str, Any]) -> Audit:
-    """Return the audit row."""
-    values = _Values(row)
-    return Audit(
-        id=values.name("id"),
-        at=values.time("at") or _EPOCH,
-        actor=values.text("actor"),
-        action=values.name("action"),
-        workflow_name=values.name("workflow_name"),
-        run_id=values.name("run_id"),
-        target_run_id=values.text("target_run_id"),
-        reason=values.text("reason"),
-        plan_hash=values.text("plan_hash"),
-        request_id=values.text("request_id"),
-    )

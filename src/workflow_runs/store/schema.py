@@ -8,6 +8,7 @@ from ..errors import SchemaMismatch
 
 SCHEMA_REVISION = "0001"  # the newest migration; a test compares it with the folder
 VERSION_TABLE = "workflow_runs_schema"
+FIND_REVISION = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608  # our constant
 
 MIGRATE_HINT = "run `workflow-runs migrate`, or let the application migrate at its start"
 

@@ -28,7 +28,7 @@ from .base import StoreWriter
 from .database import Database
 from .entry_rows import Row, step_row
 from .faults import Fault
-from .schema import UNCLAIMED
+from .schema import FIND_REVISION, UNCLAIMED
 from .writing import Bulk, WriterBase, divide, refuse_steps
 
 WRITER_WAIT_S = 30.0  # for another process's transaction
@@ -94,8 +94,15 @@ class SqliteKind:
     def connect_to_migrate(self) -> sqlite3.Connection:
         return connect_to_write(self._path, self._clock, mode="rwc")
 
-    def exists(self) -> bool:
-        return os.path.exists(self._path)
+    def revision(self) -> str | None:
+        if not os.path.exists(self._path):
+            return None
+        connection = self.connect_to_read()
+        try:
+            found = connection.execute(FIND_REVISION).fetchone()
+        finally:
+            connection.close()
+        return None if found is None else str(found[0])
 
     def fault(self, error: BaseException | None) -> Fault:
         return fault(error)

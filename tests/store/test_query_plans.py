@@ -1,0 +1,183 @@
+"""How the databases answer: by an index, from its newest end, as far as a page reaches."""
+
+import dataclasses
+import re
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from workflow_runs.model.records import Page, RunFilter
+from workflow_runs.model.states import RunState, RunStatus
+
+SINCE, UNTIL = datetime(2026, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
+
+FILTERS = {
+    "nothing": {},
+    "name": {"workflow_names": ("checkout",)},
+    "names": {"workflow_names": ("checkout", "refund")},
+    "failed": {"statuses": (RunStatus.FAILED,)},
+    "running": {"statuses": (RunStatus.RUNNING,)},
+    "succeeded": {"statuses": (RunStatus.SUCCEEDED,)},
+    "two statuses": {"statuses": (RunStatus.FAILED, RunStatus.CANCELLED)},
+    "state": {"states": (RunState.LOST,)},
+    "name and status": {"workflow_names": ("checkout",), "statuses": (RunStatus.FAILED,)},
+    "names and succeeded": {"workflow_names": ("checkout", "refund"), "statuses": (RunStatus.SUCCEEDED,)},
+    "tag": {"tags": ("eu",)},
+    "tags": {"tags": ("eu", "us")},
+    "tag and status": {"tags": ("eu",), "statuses": (RunStatus.FAILED,)},
+    "tag and time": {"tags": ("eu",), "started_since": SINCE},
+    "correlation": {"correlation_id": "c-1"},
+    "correlation and name": {"correlation_id": "c-1", "workflow_names": ("checkout",)},
+    "trigger": {"trigger": "nightly"},
+    "trigger and name": {"trigger": "api", "workflow_names": ("checkout",)},
+    "user": {"triggered_by_user_id": "ada"},
+    "parent": {"parent_run_id": "wfrn_p"},
+    "root": {"root_run_id": "wfrn_r"},
+    "fingerprint": {"fingerprint": "f1"},
+    "time": {"started_since": SINCE, "started_until": UNTIL},
+    "status and time": {"statuses": (RunStatus.FAILED,), "started_since": SINCE, "started_until": UNTIL},
+    "slow": {"duration_ms_min": 60_000},
+    "between": {"duration_ms_min": 1_000, "duration_ms_max": 30_000},
+    "fast": {"duration_ms_max": 50},
+}
+
+
+def test_every_field_of_the_filter_is_asked_about():
+    asked = {field for where in FILTERS.values() for field in where}
+    assert asked == {field.name for field in dataclasses.fields(RunFilter)}
+
+
+@pytest.fixture
+def filled(record):
+    """Enough runs, in enough variety, that a planner has a reason to choose."""
+    entries = []
+    for number in range(600):
+        start = record.start(
+            workflow_name=("checkout", "refund", "rebook")[number % 3],
+            trigger=("api", "nightly")[number % 7 == 0],
+            correlation_id=f"c-{number % 200}",
+            triggered_by_user_id=("ada", "bob", "cy")[number % 3],
+            tags=("eu", "us")[: number % 3],
+            state=RunState.RUNNING,
+        )
+        entries.append(start)
+        if number % 50:
+            state = RunState.FAILED if number % 20 == 0 else RunState.SUCCEEDED
+            entries.append(record.end(start.run_id, state, after_ms=number * 200))
+    record.apply(*entries)
+    if record.url.startswith("postgresql"):
+        record.sql("VACUUM ANALYZE")
+    return record
+
+
+def plans(record, where, page, *, total=False):
+    """The statements that a list takes, each with the plan for it."""
+    engine, asked = record.store._reading().engine, []
+
+    def note(connection, cursor, statement, parameters, context, executemany):
+        asked.append((statement, parameters))
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    try:
+        record.store.list_runs(RunFilter(**where), page, payloads=True, total=total)
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", note)
+    explain = "EXPLAIN QUERY PLAN " if engine.dialect.name == "sqlite" else "EXPLAIN "
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            # The table is small enough to be read whole; what is asked is whether there is another way.
+            for way in ("enable_seqscan", "enable_bitmapscan"):
+                connection.exec_driver_sql(f"SET {way} = off")
+        found = [
+            (statement, [row[-1] for row in connection.exec_driver_sql(explain + statement, parameters)])
+            for statement, parameters in asked
+        ]
+        connection.invalidate()
+    return found
+
+
+def is_bounded_on_sqlite(plan):
+    return not any("TEMP B-TREE" in line or re.fullmatch(r"SCAN workflow_run\w+", line) for line in plan)
+
+
+def is_bounded_on_postgres(plan):
+    """No table is read whole, and nothing is sorted but single rows and what limits have cut to a page."""
+    text = "\n".join(plan)
+    sorts = [int(rows) for rows in re.findall(r"Sort  \(cost=\S+ rows=(\d+)", text)]
+    return "Seq Scan" not in text and all(rows <= 51 * 8 for rows in sorts)
+
+
+@pytest.mark.parametrize("page", [Page(50), Page(50, after="wfrn_7zzzzzzzzzzzzzzzzzzzzzzzzz"), Page(50, offset=20)])
+def test_page_is_found_by_an_index_whatever_is_asked(filled, page):
+    is_bounded = is_bounded_on_sqlite if filled.url.startswith("sqlite") else is_bounded_on_postgres
+    for name, where in FILTERS.items():
+        for statement, plan in plans(filled, where, page):
+            assert is_bounded(plan), "\n".join([name, statement, *plan])
+
+
+def test_payloads_are_read_of_the_runs_of_the_page_and_no_others(filled):
+    reading = [statement for statement, _ in plans(filled, {}, Page(50)) if "payload" in statement]
+    assert len(reading) == 1
+    _, _, ids = reading[0].partition("WHERE workflow_runs.id IN (")
+    assert max(ids.count("?"), ids.count("%(")) == 50
+
+
+def test_total_is_counted_with_a_limit_whatever_is_asked(filled):
+    for where in FILTERS.values():
+        *_, (statement, _) = plans(filled, where, Page(1), total=True)
+        assert statement.startswith("SELECT count(*)")
+        assert re.search(r"LIMIT \S+( OFFSET \?)?\) AS \w+$", statement), statement
+
+
+LEADS = {
+    "name": "ix_workflow_runs_name",
+    "failed": "ix_workflow_runs_state",
+    "name and status": "ix_workflow_runs_name_state",
+    "correlation": "ix_workflow_runs_correlation",
+    "correlation and name": "ix_workflow_runs_correlation",
+    "trigger": "ix_workflow_runs_trigger",
+    "user": "ix_workflow_runs_user",
+    "parent": "ix_workflow_runs_parent",
+    "root": "ix_workflow_runs_root",
+    "fingerprint": "ix_workflow_runs_fingerprint",
+    "slow": "ix_workflow_runs_duration",
+    "tag": "workflow_run_tags",
+    "tag and status": "workflow_run_tags",
+}
+
+
+def test_rarest_condition_leads(filled):
+    for name, index in LEADS.items():
+        (_, plan), *_ = plans(filled, FILTERS[name], Page(50))
+        assert any(index in line for line in plan), "\n".join([name, *plan])
+
+
+def test_claiming_looks_at_live_runs_only(filled):
+    claim = filled.registered()
+    session = filled.writer._connected()
+    seen = []
+    explain = "EXPLAIN QUERY PLAN " if filled.url.startswith("sqlite") else "EXPLAIN "
+    connection, execute = session.connection, session.connection.execute
+
+    class Explained:
+        """The connection, explaining what is asked of it before it is done."""
+
+        def execute(self, statement, parameters=(), **options):
+            if "workflow_runs" in statement and statement.startswith("SELECT"):
+                seen.append([str(row[-1]) for row in execute(explain + statement, parameters)])
+            return execute(statement, parameters, **options)
+
+        def __getattr__(self, name):
+            return getattr(connection, name)
+
+    if filled.url.startswith("postgresql"):
+        execute("SET enable_seqscan = off")
+    session.connection = Explained()
+    filled.apply(filled.claim_runs(claim, "checkout", "other"), filled.claim_runs(claim, "other"))
+    assert len(seen) >= 2
+    for plan in seen:
+        text = "\n".join(plan)
+        assert "ix_workflow_runs_claimed" in text or "ix_workflow_runs_unclaimed" in text, text
+        assert "SCAN workflow_runs\n" not in text
+        assert "Seq Scan on workflow_runs" not in text
