@@ -56,10 +56,21 @@ def test_a_run_made_at_a_moment_is_not_below_its_floor() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "wfrn_", "wfrs_01m81srpafe07vg00hcm7rdwd5", "wfrn_01m81srpafe07vg00hcm7rdwd", "x"]
+    "text",
+    [
+        "",
+        "x",
+        "wfrn_",
+        "wfrs_01m81srpafe07vg00hcm7rdwd5",
+        "wfrn_01m81srpafe07vg00hcm7rdwd",
+        "wfrn_01M81srpafe07vg00hcm7rdwd5",
+        "wfrn_01l81srpafe07vg00hcm7rdwd5",
+        "wfrn_ 1m81srpafe07vg00hcm7rdwd5",
+        "wfrn_\u0660\u06601m81srpafe07vg00hcm7rdwd5",
+    ],
 )
 def test_text_that_is_no_run_id_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="not a run id"):
+    with pytest.raises(ValueError, match=r"not a run id|invalid literal"):
         run_id_millis(text)
 
 

@@ -24,6 +24,8 @@ AUDIT_PREFIX = "wfra"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base32, lower case: the TypeID specification, v0.3
+# To the digits that int(text, 32) reads; what is not in the alphabet becomes none (int would take capitals, "_" and blanks).
+_TO_PYTHON = dict.fromkeys(range(128), "!") | str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +132,10 @@ def run_id_millis(run_id: str) -> int:
         ValueError: the text is not a run id.
     """
     prefix, _, suffix = run_id.rpartition("_")
-    if prefix != RUN_PREFIX or len(suffix) != 26:
+    if prefix != RUN_PREFIX or len(suffix) != 26 or not suffix.isascii():
         raise ValueError("not a run id")
     # 26 characters carry 130 bits, the UUID's 128 right-aligned: 10 characters hold the 48-bit time and 2 bits above it.
-    number = 0
-    for character in suffix[:10]:
-        number = number * 32 + _ALPHABET.index(character)
-    return number
+    return int(suffix[:10].translate(_TO_PYTHON), 32)
 
 
 def run_id_floor(moment: datetime) -> str:

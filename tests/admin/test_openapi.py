@@ -11,7 +11,6 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, seed, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
-from starlette.testclient import TestClient
 
 from workflow_runs.admin import (
     CANCEL,

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from workflow_runs import Limits
 from workflow_runs.admin import Principal, admin_asgi, mount_workflow_runs_admin_routes
 from workflow_runs.admin.routes import OPERATIONS
 from workflow_runs.errors import ConfigurationError, StoreUnavailable
@@ -255,6 +256,8 @@ def test_an_authoriser_may_read_the_body_first(shop):
 
 class Failing:
     """A desk whose every answer is one exception."""
+
+    limits = Limits()
 
     def __init__(self, error):
         self.error = error

@@ -70,6 +70,7 @@ from .registry import (
     RerunContext,
     ResumeContext,
     Runner,
+    StartHere,
     TriggerContext,
     WorkflowRunnerRegistry,
 )
@@ -109,12 +110,7 @@ class Desk:
         self._registry = registry
         self._engine = engine
         self._clock = clock or Clock()
-        self._limits = limits or Limits()
-
-    @property
-    def limits(self) -> Limits:
-        """The bounds that front doors apply to what they read."""
-        return self._limits
+        self.limits = limits or Limits()  # front doors apply them to what they read
 
     # --- questions --------------------------------------------------------------------------------------------------
 
@@ -218,8 +214,8 @@ class Desk:
             StoreUnavailable: nothing was accepted.
         """
         if correlation_id is not None:
-            check_line(correlation_id, "correlationId", self._limits.identifier_length_max)
-        check_tags(tags, self._limits)
+            check_line(correlation_id, "correlationId", self.limits.identifier_length_max)
+        check_tags(tags, self.limits)
         runner, handler = self._triggerable(name)
         text = "{}" if input_json is None else input_json
         key = self._key(
@@ -294,7 +290,7 @@ class Desk:
         Raises:
             Refusal: see the order of checks above; ``GuardFailed``, ``HandlerFailed``, ``StoreUnavailable`` likewise.
         """
-        check_text(reason, "reason", self._limits.error_text_max, InvalidBody)
+        check_text(reason, "reason", self.limits.error_text_max, InvalidBody)
         if self._registry is None:
             raise not_configured("rerun")
         run = self._found(run_id)
@@ -355,7 +351,7 @@ class Desk:
             Refusal: see the order of checks above; ``GuardFailed``, ``HandlerFailed``, ``StoreUnavailable`` likewise.
         """
         del confirm  # the policy alone never makes a resume ask (contract, Bodies)
-        check_text(reason, "reason", self._limits.error_text_max, InvalidBody)
+        check_text(reason, "reason", self.limits.error_text_max, InvalidBody)
         if self._registry is None:
             raise not_configured("resume")
         run = self._found(run_id)
@@ -401,7 +397,7 @@ class Desk:
             CancelNotAllowed: it has ended.
             StoreUnavailable: nothing was accepted.
         """
-        check_text(reason, "reason", self._limits.error_text_max, InvalidBody)
+        check_text(reason, "reason", self.limits.error_text_max, InvalidBody)
         run = self._found(run_id, payloads=False)
         refusal = may_cancel(run)
         if refusal is not None:
@@ -469,7 +465,7 @@ class Desk:
         while True:
             where = RunFilter(root_run_id=run.root_run_id, statuses=_LIVE_OR_DONE)
             page = self._store.list_runs(
-                where, Page(limit=self._limits.page_max, after=after), payloads=False, total=False
+                where, Page(limit=self.limits.page_max, after=after), payloads=False, total=False
             )
             for other in page.runs:
                 if other.chain_run_id == run.chain_run_id and other.id != run.id:
@@ -493,7 +489,7 @@ class Desk:
     ) -> IdempotencyKey | None:
         if key is None:
             return None
-        check_line(key, "idempotencyKey", self._limits.identifier_length_max, complaint)
+        check_line(key, "idempotencyKey", self.limits.identifier_length_max, complaint)
         return IdempotencyKey(scope, key, request_hash)
 
     def _first_answer(self, key: IdempotencyKey | None, workflow_name: str, acted_on: Run | None) -> Accepted | None:
@@ -532,7 +528,8 @@ class Desk:
         assert handler is not None, "a runner without the handler is refused"
         value = None if context.input_json is None else codec_for(Any).decode(context.input_json)
         run_id = call_handler(kind, handler, value, context, self._engine)
-        self._see_to_audit(run_id, context)
+        if not isinstance(handler, StartHere):  # of which it is known; the question is most of what a trigger costs
+            self._see_to_audit(run_id, context)
         return run_id
 
     def _see_to_audit(self, run_id: str, context: ActionContext) -> None:

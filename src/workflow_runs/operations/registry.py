@@ -100,7 +100,7 @@ class ActionContext:
             # The parent's tags hold the workflow's own already, as they were then. Marks add up: they tell how often it was tried.
             return (*self.tags, self.MARK)
         own = workflow.tags if isinstance(workflow, Workflow) else ()
-        return (*own, *(tag for tag in self.tags if tag not in own))
+        return (*(tag for tag in own if tag not in self.tags), *self.tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +275,18 @@ class WorkflowRunnerRegistry:
             return tuple(self._runners.values())
 
 
+@dataclass(frozen=True, slots=True)
+class StartHere:
+    """The default handler: starts what was asked for on an engine of ours, which writes the audit entry with the run."""
+
+    engine: Engine
+    workflow: Workflow
+
+    def __call__(self, _input: Any, context: ActionContext) -> str:
+        """Start the run and return its id."""
+        return self.engine.start(context.request(self.workflow)).run_id
+
+
 def workflow_runner(
     workflow: Workflow,
     engine: Engine,
@@ -287,10 +299,7 @@ def workflow_runner(
     A trigger is recorded as ``api``; a rerun as ``manual.rerun`` with its parent's tags and ``rerun:true``; a resume as
     ``manual.resume`` with its parent's tags and ``resume:true``. A handler of one's own: ``dataclasses.replace(runner, rerun=...)``.
     """
-
-    def start(_input: Any, context: ActionContext) -> str:
-        return engine.start(context.request(workflow)).run_id
-
+    start = StartHere(engine, workflow)
     resumable = engine.capabilities.resume
     return Runner(
         name=workflow.name,
