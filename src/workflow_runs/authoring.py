@@ -20,6 +20,7 @@ import logging
 import textwrap
 import threading
 import uuid
+from abc import ABC, abstractmethod
 from asyncio import Task, current_task, gather as gather_awaitables
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from contextvars import ContextVar
@@ -29,7 +30,7 @@ from types import SimpleNamespace
 from typing import Any, Final, NamedTuple, Protocol, TypedDict, TypeVar, TypeVarTuple, Unpack, get_type_hints, overload
 
 from .errors import ConfigurationError, InvalidRequest, RunSuspended, WorkflowError
-from .model.identity import Identities, check_name
+from .model.identity import Identities, check_name, derived
 from .model.payloads import Codec, input_codec, return_codec
 from .model.records import StepKey
 from .model.retries import Retry
@@ -38,10 +39,9 @@ from .settings import Limits
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
 NO_RETRY: Final = Retry(attempts=1)
-
 _LIMITS: Final = Limits()
+_LOGGER: Final = logging.getLogger("workflow_runs.run")
 
 
 class _NotDone:
@@ -68,9 +68,6 @@ class RunLog(logging.LoggerAdapter[logging.Logger]):
         return f"[{' '.join(str(value) for value in known.values())}] {msg}", kwargs
 
 
-_LOGGER = logging.getLogger("workflow_runs.run")
-
-
 class StepContext(NamedTuple):
     """Which step is executing. ``identity`` is what the effect key is made from."""
 
@@ -83,7 +80,7 @@ class StepContext(NamedTuple):
     @property
     def effect_key(self) -> str:
         """The idempotency key to hand to an outside system: the same over attempts, recovery and resumes, another one for a rerun."""
-        return _hashed(self.identity).hex()  # made when asked for: most steps never do
+        return derived(self.identity).hex()  # made when asked for: most steps never do
 
     @property
     def log(self) -> RunLog:
@@ -91,8 +88,8 @@ class StepContext(NamedTuple):
         return RunLog(_LOGGER, {"run_id": self.run_id, "step": self.name})
 
 
-# Set by engines: the step that executes, and the branch of which ``Run`` the code belongs to. The workflow's own branch has the ``Run``
-# as its token, a branch of a gather another object, a foreign thread none.
+# Set by engines: the step that executes; and the branch that the code belongs to, which is the ``Run`` for the workflow's own branch,
+# another object for a branch of a gather, and None for a foreign thread.
 CURRENT_STEP: ContextVar[StepContext | None] = ContextVar("workflow_runs_step", default=None)
 BRANCH: ContextVar[object] = ContextVar("workflow_runs_branch", default=None)
 
@@ -177,7 +174,7 @@ class StepOptions(TypedDict, total=False):
 # --- the run object -------------------------------------------------------------------------------------------------
 
 
-class _RunBase:
+class _RunBase(ABC):
     """What ``Run`` and ``AsyncRun`` share.
 
     Attributes:
@@ -225,10 +222,14 @@ class _RunBase:
     def _draw(self, kind: str, key: str) -> bytes:
         with self._counting:
             step = self._draws.take(kind, key, own=self._is_own(), pending=False)
-        return _hashed((self._facts.chain_run_id, kind, key, str(step.occurrence)))
+        return derived((self._facts.chain_run_id, kind, key, str(step.occurrence)))
 
-    def _is_own(self) -> bool:
-        raise AssertionError("each kind of run knows its own branch")
+    def _identify(self, name: str, key: str, *, pending: bool) -> StepKey:
+        with self._counting:
+            return self._identities.take(name, key, own=self._is_own(), pending=pending)
+
+    @abstractmethod
+    def _is_own(self) -> bool: ...
 
     def _checked(self, name: str, key: str | None) -> str:
         """Check name and key, and that no step of this run is executing here; return the key."""
@@ -254,9 +255,7 @@ def _step_call(
     timeout_s: float | None,
 ) -> StepCall:
     if not callable(fn):
-        raise WorkflowError(
-            f"step {step.name!r} needs a function, not a {type(fn).__name__}: run.step(name, function, *arguments)"
-        )
+        raise WorkflowError(f"step {step.name!r} needs a function: run.step(name, function, *arguments)")
     if timeout_s is not None and not timeout_s > 0:
         raise WorkflowError(f"timeout_s of step {step.name!r} must be positive seconds")
     return StepCall(
@@ -274,10 +273,9 @@ def _step_call(
 def _effect(effect: EffectClass | str | None, default: EffectClass) -> EffectClass:
     if effect is None:
         return default
-    try:
-        return EffectClass(effect)
-    except ValueError:
-        raise WorkflowError(f"effect must be one of {', '.join(EffectClass)}, not {effect!r}") from None
+    if effect not in EffectClass.__members__.values():
+        raise WorkflowError(f"effect must be one of {', '.join(EffectClass)}, not {effect!r}")
+    return EffectClass(effect)
 
 
 class Run(_RunBase):
@@ -442,10 +440,6 @@ class AsyncRun(_RunBase):
         return self._task is not None and _task() is self._task
 
 
-def _hashed(identity: tuple[str, ...]) -> bytes:
-    return hashlib.blake2b("\x00".join(identity).encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
 def _task() -> Task[Any] | None:
     try:
         return current_task()
@@ -511,9 +505,6 @@ class Workflow:
         """Call the function itself; nothing is recorded."""
         return self.fn(*args, **kwargs)
 
-    def __repr__(self) -> str:
-        return f"<Workflow {self.name!r}>"
-
     @property
     def default_effect(self) -> EffectClass:
         """Effect class of the steps that declare none."""
@@ -565,10 +556,11 @@ def workflow(
 
 
 def _checked_tags(name: str, tags: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(tags, str) or len(tags) > _LIMITS.tags_max:
-        raise ConfigurationError(f"workflow {name!r}: tags must be a list of at most {_LIMITS.tags_max}")
-    if not all(0 < len(tag) <= _LIMITS.tag_length_max for tag in tags):
-        raise ConfigurationError(f"workflow {name!r}: a tag is a text of 1 to {_LIMITS.tag_length_max} characters")
+    most, longest = _LIMITS.tags_max, _LIMITS.tag_length_max
+    if isinstance(tags, str) or len(tags) > most or not all(0 < len(tag) <= longest for tag in tags):
+        raise ConfigurationError(
+            f"workflow {name!r}: tags are a list of at most {most}, of 1 to {longest} characters each"
+        )
     return tuple(tags)
 
 
@@ -602,8 +594,7 @@ def _code_hash(fn: Callable[..., Any]) -> str:
         code = inspect.unwrap(fn).__code__
         text = repr((code.co_code, code.co_names, [c for c in code.co_consts if not inspect.iscode(c)]))
     else:
-        for node in tree.body:
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                node.decorator_list = []
+        for node in (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+            node.decorator_list = []
         text = ast.unparse(tree)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()

@@ -58,7 +58,7 @@ def at(point):
             os.kill(os.getpid(), signal.SIGKILL)
         # Not in the midst of a transaction: frozen with SQLite's write lock in hand, it would stop all others until it wakes.
         with writing:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # to this thread: it goes not one line further
 
 
 def effect(name):

@@ -357,9 +357,10 @@ def test_a_run_that_was_refused_is_executed_if_it_was_stored_after_all(open_hous
     outage = Outage(house.store)
     house.engine.launch()
     outage.away, outage.answers_lost = True, answers_lost
-    with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
+    with monkeypatch.context() as patch:
         patch.setattr(local, "_START_GIVE_UP_S", 0.05)
-        house.start("plain", '{"id": "7", "amount": 1}')
+        with pytest.raises(StoreUnavailable):
+            house.start("plain", '{"id": "7", "amount": 1}')
     outage.away = False
     later = house.start("plain", '{"id": "8", "amount": 1}')
     assert house.ended(later).state == "succeeded"

@@ -25,10 +25,43 @@ from workflow_runs.execution.recorder import RunRecorder
 from workflow_runs.execution.replay import History
 from workflow_runs.execution.threads import Threads
 from workflow_runs.journal import Journal
-from workflow_runs.model.entries import StartRun
+from workflow_runs.model.digests import digest
+from workflow_runs.model.entries import StartRun, StepEnded, StepStarted
+from workflow_runs.model.records import StepKey
 from workflow_runs.model.requests import RunRequest
-from workflow_runs.model.states import RunState
+from workflow_runs.model.states import EffectClass, Origin, RunState, StepKind
 from workflow_runs.store.opening import open_store
+
+
+class Calls(list):
+    """A step function's calls, and step functions that note them."""
+
+    def give(self, value):
+        def fn(*args):
+            self.append(args)
+            return value
+
+        return fn
+
+    def fail(self, error, times=1_000, then=None):
+        def fn(*args):
+            self.append(args)
+            if len(self) <= times:
+                raise error
+            return then
+
+        return fn
+
+
+@pytest.fixture
+def calls():
+    return Calls()
+
+
+@pytest.fixture
+def failing():
+    """Return a function that makes a step function which raises an error."""
+    return lambda error: Calls().fail(error)
 
 
 class Ground:
@@ -82,6 +115,16 @@ class Ground:
 
     def write(self, entry):
         return self.journal.submit(entry).result()
+
+    def started(self, run_id, name, *, args=(), effect=EffectClass.UNSAFE):
+        """Put on record what a process that died in the midst of a step leaves behind."""
+        head = (run_id, None, StepKey(name), 1, 1, StepKind.STEP, effect, digest(args))
+        self.write(StepStarted(*head, self.clock.now_millis()))
+
+    def ended(self, run_id, name, state, *, output=None, error=None, args=(), sequence=1):
+        now = self.clock.now_millis()
+        head = (run_id, None, StepKey(name), 1, sequence, StepKind.STEP, EffectClass.UNSAFE, digest(args), now)
+        self.write(StepEnded(*head, state, Origin.EXECUTED, output, error, now, 0))
 
     def drive(self, workflow, run_id, holds=lambda: True):
         """Execute a run, or take it up, from what is on record."""

@@ -8,55 +8,13 @@ import json
 import pytest
 
 from workflow_runs.authoring import NOT_DONE, Retry, current_step
-from workflow_runs.errors import Cancelled, Fatal, RunSuspended, StepDrift, StepFailed, StepTimeout
-from workflow_runs.execution.course import Stop
+from workflow_runs.errors import Fatal, StepDrift, StepFailed, StepTimeout
 from workflow_runs.model.digests import digest
-from workflow_runs.model.entries import RunChanged, StepEnded, StepStarted
 from workflow_runs.model.records import ErrorRecord, StepKey
 from workflow_runs.model.requests import Seed
-from workflow_runs.model.states import EffectClass, Origin, RunState, StepKind, StepState
+from workflow_runs.model.states import EffectClass, StepState
 
 QUICK = Retry(attempts=3, first_delay_s=0.001)
-
-
-class Calls(list):
-    """A step function's calls, and step functions that note them."""
-
-    def give(self, value):
-        def fn(*args):
-            self.append(args)
-            return value
-
-        return fn
-
-    def fail(self, error, times=1_000, then=None):
-        def fn(*args):
-            self.append(args)
-            if len(self) <= times:
-                raise error
-            return then
-
-        return fn
-
-
-@pytest.fixture
-def calls():
-    return Calls()
-
-
-def started(ground, run_id, name, *, args=(), effect=EffectClass.UNSAFE, attempt=1, sequence=1):
-    """Put on record what a process that died in the midst of a step leaves behind."""
-    now = ground.clock.now_millis()
-    key = StepKey(name)
-    ground.write(StepStarted(run_id, None, key, attempt, sequence, StepKind.STEP, effect, digest(args), now))
-
-
-def ended(
-    ground, run_id, name, state, *, output=None, error=None, args=(), effect=EffectClass.UNSAFE, attempt=1, sequence=1
-):
-    now = ground.clock.now_millis()
-    head = (run_id, None, StepKey(name), attempt, sequence, StepKind.STEP, effect, digest(args), now)
-    ground.write(StepEnded(*head, state, Origin.EXECUTED, output, error, now, 0))
 
 
 # --- outputs and order -------------------------------------------------------------------------------------------------
@@ -140,7 +98,7 @@ def test_the_clock_is_read_once_and_then_from_the_record(ground):
 
     workflow = ground.workflow(body)
     run_id = ground.begin(workflow)
-    ended(ground, run_id, "wait", StepState.FAILED, error=ErrorRecord("x"), sequence=2)
+    ground.ended(run_id, "wait", StepState.FAILED, error=ErrorRecord("x"), sequence=2)
     ground.drive(workflow, run_id)
     second = ground.begin(workflow, seeds=(seed_of(ground, run_id, "now"),), chain_run_id=run_id)
     ground.drive(workflow, second)
@@ -171,9 +129,9 @@ def test_uuid_and_random_are_the_same_in_a_resume_and_different_in_another_run(g
 # --- failures and retries ----------------------------------------------------------------------------------------------
 
 
-def test_a_failing_step_fails_the_run_with_its_own_message_and_name(ground):
+def test_a_failing_step_fails_the_run_with_its_own_message_and_name(ground, failing):
     def body(run):
-        yield run.step("charge", Calls().fail(ValueError("card declined")))
+        yield run.step("charge", failing(ValueError("card declined")))
 
     run = ground.do(ground.workflow(body))
     assert (run.state, run.error.message, run.error.step_name, run.error.type_name) == (
@@ -238,7 +196,7 @@ def test_a_failure_on_record_takes_the_same_except_branch_and_is_not_executed_ag
 
     workflow = ground.workflow(body)
     run_id = ground.begin(workflow)
-    ended(ground, run_id, "down", StepState.FAILED, error=ErrorRecord("away", "E1", "ConnectionError"))
+    ground.ended(run_id, "down", StepState.FAILED, error=ErrorRecord("away", "E1", "ConnectionError"))
     assert json.loads(ground.drive(workflow, run_id).result) == ["away", "ConnectionError", "E1"]
     assert calls == []
 
@@ -249,7 +207,7 @@ def test_attempts_go_on_counting_after_a_crash(ground, calls):
 
     workflow = ground.workflow(body, idempotency="safe")
     run_id = ground.begin(workflow)
-    ended(ground, run_id, "down", StepState.FAILED, error=ErrorRecord("away", None, "ConnectionError"))
+    ground.ended(run_id, "down", StepState.FAILED, error=ErrorRecord("away", None, "ConnectionError"))
     run = ground.drive(workflow, run_id)
     assert (len(calls), ground.states(run)) == (2, {"down": ["failed"] * 3})
 
@@ -263,7 +221,7 @@ def test_an_interrupted_idempotent_step_is_executed_again_and_the_cut_off_attemp
 
     workflow = ground.workflow(body, idempotency="safe")
     run_id = ground.begin(workflow)
-    started(ground, run_id, "put", effect=EffectClass.IDEMPOTENT)
+    ground.started(run_id, "put", effect=EffectClass.IDEMPOTENT)
     run = ground.drive(workflow, run_id)
     assert (run.state, len(calls), ground.states(run)) == ("succeeded", 1, {"put": ["unknown", "succeeded"]})
 
@@ -278,7 +236,7 @@ def test_an_interrupted_unsafe_step_without_verify_makes_the_run_wait_for_a_pers
 
     workflow = ground.workflow(body)
     run_id = ground.begin(workflow)
-    started(ground, run_id, "charge")
+    ground.started(run_id, "charge")
     run = ground.drive(workflow, run_id)
     assert (run.state, run.status, run.claim_owner, calls) == ("unknown", "running", None, [])
     assert ground.states(run) == {"charge": ["unknown"]}
@@ -290,7 +248,7 @@ def test_verify_says_that_it_happened_and_gives_the_output(ground, calls):
 
     workflow = ground.workflow(body)
     run_id = ground.begin(workflow)
-    started(ground, run_id, "charge", args=(7,))
+    ground.started(run_id, "charge", args=(7,))
     run = ground.drive(workflow, run_id)
     assert (run.result, calls, ground.states(run)) == ('"paid 7"', [], {"charge": ["succeeded"]})
 
@@ -304,18 +262,18 @@ def test_verify_says_that_it_did_not_happen_and_the_step_is_executed(ground, cal
 
     workflow = ground.workflow(body)
     run_id = ground.begin(workflow)
-    started(ground, run_id, "charge")
+    ground.started(run_id, "charge")
     run = ground.drive(workflow, run_id)
     assert (run.result, ground.states(run)) == ('"paid"', {"charge": ["unknown", "succeeded"]})
 
 
-def test_a_verify_that_cannot_tell_leaves_the_run_waiting_with_its_reason(ground, calls):
+def test_a_verify_that_cannot_tell_leaves_the_run_waiting_with_its_reason(ground, failing, calls):
     def body(run):
-        yield run.step("charge", calls.give("paid"), verify=Calls().fail(OSError("provider away")))
+        yield run.step("charge", calls.give("paid"), verify=failing(OSError("provider away")))
 
     workflow = ground.workflow(body)
     run_id = ground.begin(workflow)
-    started(ground, run_id, "charge")
+    ground.started(run_id, "charge")
     run = ground.drive(workflow, run_id)
     assert (run.state, calls, ground.steps(run)["charge"].last.error.message) == ("unknown", [], "provider away")
 
@@ -401,7 +359,7 @@ def test_other_arguments_than_recorded_fail_the_run_and_nothing_is_executed_even
 
     workflow = ground.workflow(body)
     run_id = ground.begin(workflow)
-    ended(ground, run_id, "charge", StepState.SUCCEEDED, output="1", args=(10,))
+    ground.ended(run_id, "charge", StepState.SUCCEEDED, output="1", args=(10,))
     run = ground.drive(workflow, run_id)
     assert (run.state, run.error.code, calls) == ("failed", "step_drift", [])
 
@@ -415,7 +373,7 @@ def test_a_recorded_output_that_is_not_what_the_code_declares_is_drift(ground):
 
     workflow = ground.workflow(body)
     run_id = ground.begin(workflow)
-    ended(ground, run_id, "count", StepState.SUCCEEDED, output='"many"')
+    ground.ended(run_id, "count", StepState.SUCCEEDED, output='"many"')
     assert ground.drive(workflow, run_id).error.code == "step_drift"
 
 
@@ -451,185 +409,3 @@ def test_seeds_of_a_repeated_name_keep_their_occurrences_apart(ground, calls):
     seeds = tuple(Seed(StepKey("send", "", n), n, f'"old {n}"', input_digest=digest((n - 1,))) for n in (1, 2))
     run = ground.do(ground.workflow(body), seeds=seeds)
     assert (json.loads(run.result), calls) == (["old 1", "old 2", "new"], [(2,)])
-
-
-# --- compensation -------------------------------------------------------------------------------------------------------------
-
-
-def test_a_failed_run_is_undone_in_reverse_order_with_the_outputs(ground, calls):
-    def body(run):
-        yield run.step("book", lambda: "b", compensate=lambda v: calls.append(("unbook", v)))
-        yield run.step("note", lambda: "n")
-        yield run.step("pay", lambda: "p", compensate=lambda v: calls.append(("refund", v)))
-        yield run.step("ship", Calls().fail(RuntimeError("no stock")))
-
-    run = ground.do(ground.workflow(body))
-    assert (run.state, run.status, run.error.message) == ("compensated", "failed", "no stock")
-    assert calls == [("refund", "p"), ("unbook", "b")]
-    assert ground.states(run) == {
-        "book": ["compensated"],
-        "note": ["succeeded"],
-        "pay": ["compensated"],
-        "ship": ["failed"],
-    }
-
-
-def test_one_compensation_that_fails_does_not_keep_the_others_from_being_undone(ground, calls):
-    def body(run):
-        yield run.step("book", lambda: 1, compensate=calls.give(None))
-        yield run.step("pay", lambda: 2, compensate=Calls().fail(OSError("bank away")))
-        raise RuntimeError("no stock")
-
-    run = ground.do(ground.workflow(body))
-    assert (run.state, run.status, run.error.message, len(calls)) == ("compensation_failed", "failed", "no stock", 1)
-    assert ground.states(run) == {"book": ["compensated"], "pay": ["compensation_failed"]}
-
-
-def test_a_compensation_is_tried_again_under_the_retry_of_its_step(ground, calls):
-    def body(run):
-        yield run.step("pay", lambda: 2, compensate=calls.fail(OSError("bank away"), times=2), retry=QUICK)
-        raise RuntimeError("no stock")
-
-    assert (ground.do(ground.workflow(body)).state, len(calls)) == ("compensated", 3)
-
-
-def test_a_run_cut_off_in_its_undoing_goes_on_undoing_and_executes_nothing_more(ground, calls):
-    def body(run):
-        yield run.step("book", lambda: 1, compensate=lambda v: calls.append("unbook"))
-        yield run.step("pay", lambda: 2, compensate=lambda v: calls.append("refund"))
-        try:
-            yield run.step("ship", calls.give("ship"))
-        except StepFailed:
-            yield run.step("never done before", calls.give("new"))
-
-    workflow = ground.workflow(body)
-    run_id = ground.begin(workflow)
-    ground.write(RunChanged(run_id, RunState.RUNNING, ground.clock.now_millis()))
-    ended(ground, run_id, "book", StepState.SUCCEEDED, output="1", sequence=1)
-    ended(ground, run_id, "pay", StepState.COMPENSATED, output="2", sequence=2)
-    ended(ground, run_id, "ship", StepState.FAILED, error=ErrorRecord("no stock", None, "RuntimeError"), sequence=3)
-    ground.write(RunChanged(run_id, RunState.COMPENSATING, ground.clock.now_millis()))
-    run = ground.drive(workflow, run_id)
-    assert (run.state, calls, run.error.message) == ("compensated", ["unbook"], "no stock")
-
-
-def test_seeded_steps_are_undone_too(ground, calls):
-    def body(run):
-        yield run.step("book", lambda: 1, compensate=calls.append)
-        raise RuntimeError("no")
-
-    run = ground.do(ground.workflow(body), seeds=(Seed(StepKey("book"), 1, "5", input_digest=digest(())),))
-    assert (run.state, calls, ground.states(run)) == ("compensated", [5], {"book": ["compensated"]})
-
-
-# --- ending and stopping ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_workflow_can_end_itself_as_cancelled_with_a_reason_and_nothing_is_undone(ground, calls):
-    def body(run):
-        yield run.step("book", lambda: 1, compensate=calls.give(None))
-        raise Cancelled("nobody wants it")
-
-    run = ground.do(ground.workflow(body))
-    assert (run.state, run.error.message, calls) == ("cancelled", "nobody wants it", [])
-
-
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
-def test_an_interrupt_inside_a_step_is_recorded_as_cancelled_and_raised_on(sqlite_ground, interrupt):
-    seen = []
-
-    def body(run):
-        try:
-            yield run.step("long", Calls().fail(interrupt("stop")), retry=QUICK)
-        except BaseException as raised:
-            seen.append(type(raised))
-            raise
-
-    run = sqlite_ground.do(sqlite_ground.workflow(body))
-    assert (run.state, seen, sqlite_ground.states(run)) == ("cancelled", [interrupt], {"long": ["cancelled"]})
-
-
-def test_an_operators_cancel_ends_the_run_at_the_next_step(ground, calls):
-    def body(run):
-        yield run.step("first", lambda: ground.course.stop(Stop.CANCELLED, "wrong customer"))
-        yield run.step("second", calls.give(1))
-
-    run = ground.do(ground.workflow(body))
-    assert (run.state, run.error.message, calls) == ("cancelled", "wrong customer", [])
-
-
-def test_a_run_that_is_being_undone_cannot_be_cancelled(ground, calls):
-    def body(run):
-        yield run.step("book", lambda: 1, compensate=lambda v: calls.append(ground.course.stop(Stop.CANCELLED)))
-        raise RuntimeError("no")
-
-    assert (ground.do(ground.workflow(body)).state, calls) == ("compensated", [False])
-
-
-def test_a_handed_back_run_goes_on_where_it_was(ground, calls):
-    def body(run):
-        yield run.step("first", calls.give(1), "first")
-        if len(calls) == 1:
-            ground.course.stop(Stop.HANDED_BACK)
-        yield run.step("second", calls.give(2), "second")
-
-    workflow = ground.workflow(body)
-    run = ground.do(workflow)
-    assert (run.state, calls) == ("queued", [("first",)])
-    calls.append("second process")
-    assert (ground.drive(workflow, run.id).state, calls) == ("succeeded", [("first",), "second process", ("second",)])
-
-
-def test_code_that_swallows_even_the_suspension_does_nothing_more(ground, calls):
-    def body(run):
-        try:
-            yield run.step("first", lambda: ground.course.stop(Stop.HANDED_BACK))
-            yield run.step("second", calls.give(1))
-        except BaseException:  # noqa: BLE001  # what documentation forbids
-            calls.append("swallowed")
-        try:
-            yield run.step("third", calls.give(3))
-        except RunSuspended:
-            calls.append("again")
-
-    run = ground.do(ground.workflow(body))
-    assert (run.state, calls) == ("queued", ["swallowed", "again"])
-
-
-def test_a_lost_claim_stops_the_run_and_nothing_is_written(ground, calls):
-    def body(run):
-        yield run.step("first", lambda: ground.course.stop(Stop.CLAIM_LOST))
-        yield run.step("second", calls.give(1))
-
-    run = ground.do(ground.workflow(body))
-    assert (run.state, calls) == ("running", [])
-
-
-def test_no_step_is_started_while_the_lease_may_be_over(ground, calls):
-    asked = []
-
-    def holds():
-        asked.append(len(calls))
-        return len(asked) > 2
-
-    def body(run):
-        yield run.step("first", calls.give(1))
-
-    workflow = ground.workflow(body, idempotency="safe")
-    run = ground.drive(workflow, ground.begin(workflow), holds)
-    assert (run.state, asked) == ("succeeded", [0, 0, 0])
-
-
-def test_a_step_inside_a_step_is_refused(ground):
-    def body(run):
-        yield run.step("outer", lambda: run.step("inner", lambda: 1))
-
-    run = ground.do(ground.workflow(body))
-    assert "inside step 'outer'" in run.error.message
-
-
-def test_a_name_that_is_not_fit_fails_the_run_and_says_so(ground):
-    def body(run):
-        yield run.step("", lambda: 1)
-
-    assert ground.do(ground.workflow(body)).error.code == "invalid_request"

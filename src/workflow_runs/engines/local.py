@@ -424,7 +424,10 @@ class LocalEngine:
         """Read what is on record, once; a database that does not answer is asked again while the claim is held."""
         while True:
             try:
-                return self._store.get_run(job.run_id), History.of(self._store.get_steps(job.run_id))
+                run = self._store.get_run(job.run_id)
+                # What nobody has begun has no steps, but for seeds, which only a child has.
+                fresh = run is not None and run.execution_started_at is None and run.parent_run_id is None
+                return run, NOTHING if fresh and not job.recovered else History.of(self._store.get_steps(job.run_id))
             except StoreUnavailable:
                 if self._closing or self._tenure.claim is not job.claim:
                     raise

@@ -6,6 +6,7 @@ replay as long as one branch of the workflow makes the calls; where several do, 
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from typing import Final
 
@@ -14,9 +15,8 @@ from ..settings import Limits
 from .records import StepKey
 
 _LIMITS: Final = Limits()
-_REFUSED_CATEGORIES: Final = frozenset(
-    {"Cc", "Cs", "Zl", "Zp"}
-)  # controls, lone surrogates, line and paragraph separators
+# Controls, lone surrogates, line and paragraph separators.
+_REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 class Identities:
@@ -57,6 +57,11 @@ def _needs_key(name: str, key: str) -> str:
         f"step {name!r} is called more than once in parallel: nothing tells the calls apart when the run is taken up again. "
         f"Give each call a key that says what it is about, such as run.step({name!r}, ..., key=order_id)"
     )
+
+
+def derived(identity: tuple[str, ...]) -> bytes:
+    """Return 16 bytes that follow from an identity: the same wherever and whenever it is asked for."""
+    return hashlib.blake2b("\x00".join(identity).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def check_name(name: object, what: str, limits: Limits = _LIMITS) -> str:
