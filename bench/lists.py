@@ -1,0 +1,75 @@
+"""What a page of the list costs at ten thousand runs and at a million, driver and records included: the median, and the best, which is
+what it costs when nothing else uses the machine.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+from bench.fill import COMMON_TAGS, NAMES, fill
+from bench.report import number, table
+from workflow_runs.clock import Clock
+from workflow_runs.model.records import Page, RunFilter
+from workflow_runs.model.states import RunStatus
+from workflow_runs.store.base import Store
+from workflow_runs.store.opening import open_store
+
+PAGE = 50
+ASKED = 30  # times, after as many for warm caches
+
+Question = Callable[[], object]
+
+
+def measure(kind: str, new: Callable[[str], str], sizes: list[int]) -> Iterator[str]:
+    """Yield the lines of a report on one kind of database."""
+    times: dict[str, list[str]] = {}
+    for size in sizes:
+        url = new(kind)
+        store = open_store(url, clock=Clock())
+        store.migrate()
+        began = time.perf_counter()
+        ids = fill(url, size)
+        filled_s = time.perf_counter() - began
+        for name, question in _questions(store, ids).items():
+            times.setdefault(name, []).append(_ask(question))
+        times.setdefault("(filling the tables, s)", []).append(number(filled_s))
+        store.close()
+    yield f"### A page of {PAGE} summaries, {kind}: median (best) ms of {ASKED}\n"
+    yield from table(["", *(f"{size:,} runs" for size in sizes)], ([name, *cells] for name, cells in times.items()))
+
+
+def _questions(store: Store, ids: list[str]) -> dict[str, Question]:
+    def page(where: RunFilter, after: str | None = None, offset: int = 0, *, total: bool = False) -> Question:
+        return lambda: store.list_runs(where, Page(PAGE, offset, after), payloads=False, total=total)
+
+    middle = ids[len(ids) // 2]
+    newest = ids[-1]
+    return {
+        "first page": page(RunFilter()),
+        "first page, with its total": page(RunFilter(), total=True),
+        "status failed": page(RunFilter(statuses=(RunStatus.FAILED,))),
+        "status failed, with its total": page(RunFilter(statuses=(RunStatus.FAILED,)), total=True),
+        "workflow, most used": page(RunFilter(workflow_names=(NAMES[0],))),
+        "workflow, least used": page(RunFilter(workflow_names=(NAMES[-1],))),
+        "workflow and failed": page(RunFilter(workflow_names=(NAMES[3],), statuses=(RunStatus.FAILED,))),
+        "common tag": page(RunFilter(tags=(COMMON_TAGS[0],))),
+        "rare tag": page(RunFilter(tags=("order:77",))),
+        "common tag and failed": page(RunFilter(tags=(COMMON_TAGS[0],), statuses=(RunStatus.FAILED,))),
+        "two tags": page(RunFilter(tags=(COMMON_TAGS[0], "order:77"))),
+        "middle page, by cursor": page(RunFilter(), after=middle),
+        "failed, middle page, by cursor": page(RunFilter(statuses=(RunStatus.FAILED,)), after=middle),
+        "first page with payloads": lambda: store.list_runs(RunFilter(), Page(PAGE), payloads=True, total=False),
+        "one run and its 5 steps": lambda: (store.get_run(newest), store.get_steps(newest)),
+    }
+
+
+def _ask(question: Question) -> str:
+    taken = []
+    for turn in range(2 * ASKED):
+        began = time.perf_counter()
+        question()
+        if turn >= ASKED:
+            taken.append((time.perf_counter() - began) * 1000)
+    return f"{number(statistics.median(taken))} ({number(min(taken))})"
