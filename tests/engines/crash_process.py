@@ -43,7 +43,6 @@ store = open_store(TOLD["url"], clock=clock)
 open_writer = store.open_writer
 store.open_writer = lambda: Writer(open_writer())
 journal = Journal(store, clock=clock)
-ended = threading.Event()
 
 
 def say(**fields):
@@ -139,7 +138,8 @@ def undone(run: Run) -> None:
 
 
 def main():
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    # Taken from the queue, not handled: a signal that reaches another thread does not wake this one from waiting for a lock.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     store.migrate()
     settings = EngineSettings(lease_s=TOLD.get("lease_s", 30), poll_s=0.05)
     workflows = [plain, coroutine, verified, unsafe, undone]
@@ -148,7 +148,7 @@ def main():
     for name in TOLD.get("start", ()):
         say(started=engine.start(RunRequest(name, name)).run_id)
     say(ready=True)
-    ended.wait()
+    signal.sigwait({signal.SIGTERM})
     engine.close()
     journal.close()
     store.close()
