@@ -4,7 +4,7 @@ import pytest
 
 from workflow_runs.errors import NotFound
 from workflow_runs.model.entries import EndOutcome
-from workflow_runs.model.states import RunState
+from workflow_runs.model.states import RecordingMode, RunState
 
 
 def test_queued_run_that_nobody_owns_ends_at_once(record):
@@ -46,6 +46,13 @@ def test_queued_run_of_an_owner_that_was_fenced_ends_at_once(record):
     run_id = record.started(claim=record.registered())
     record.registered()
     assert record.write(record.cancel(run_id)).state is RunState.CANCELLED
+
+
+def test_observed_run_ends_at_once_since_nobody_would_hear_of_the_wish(record):
+    run_id = record.started(state=RunState.RUNNING, mode=RecordingMode.OBSERVE)
+    assert record.write(record.cancel(run_id, "its process died")) == EndOutcome(True, RunState.CANCELLED)
+    late = record.write(record.end(run_id))
+    assert late == EndOutcome(changed=False, state=RunState.CANCELLED)
 
 
 def test_finished_run_is_not_cancelled(record):

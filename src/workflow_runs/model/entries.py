@@ -143,8 +143,9 @@ class GapNoted:
 
 @dataclass(frozen=True, slots=True)
 class CancelRun:
-    """An operator cancels. A run that nobody executes (queued without claim, unknown, waiting) ends at once; a run that is executing is
-    marked, and its owner ends it. With an audit row, same transaction. Outcome: ``EndOutcome`` (``changed`` False: had ended).
+    """An operator cancels. A run that nobody executes for us (queued without claim, unknown, waiting, observed) ends at once; a run
+    that is executing is marked, and its owner ends it. With an audit row, same transaction. Outcome: ``EndOutcome`` (``changed`` False:
+    had ended).
     """
 
     run_id: str

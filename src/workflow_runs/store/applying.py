@@ -37,7 +37,7 @@ from ..model.entries import (
 )
 from ..model.records import ErrorRecord
 from ..model.requests import Action
-from ..model.states import RunState
+from ..model.states import RecordingMode, RunState
 from . import statements as sql
 from .entry_rows import (
     Row,
@@ -190,7 +190,7 @@ class EntryApplier:
         head = self._session.row(sql.LOCK_RUN_HEAD, (entry.run_id,))
         if head is None:
             raise NotFound("There is no such run.")
-        state, completed_at, owner, epoch, workflow_name = head
+        state, completed_at, owner, epoch, mode, workflow_name = head
         if completed_at is not None:
             own = state == RunState.CANCELLED and completed_at == entry.at_ms
             return EndOutcome(changed=own, state=RunState(state))
@@ -199,7 +199,9 @@ class EntryApplier:
         )
         self._session.run(sql.REQUEST_CANCEL, (entry.at_ms, entry.action.reason, entry.at_ms, entry.run_id))
         state = RunState(state)
-        if state in _CANCELLED_AT_ONCE or (state is RunState.QUEUED and not self._is_owned(owner, epoch)):
+        unowned = state is RunState.QUEUED and not self._is_owned(owner, epoch)
+        # Nobody who observes a run hears of the wish, and the process that began it may be gone for ever.
+        if state in _CANCELLED_AT_ONCE or unowned or mode == RecordingMode.OBSERVE:
             error = ErrorRecord(entry.action.reason or "Cancelled")
             return self.end_run(RunEnded(entry.run_id, RunState.CANCELLED, entry.at_ms, error=error))
         return EndOutcome(changed=True, state=state)

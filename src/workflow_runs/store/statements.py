@@ -139,7 +139,8 @@ RUN_HEAD = "SELECT state, completed_at, claim_owner, claim_epoch FROM workflow_r
 
 # The same, and nobody else decides meanwhile.
 LOCK_RUN_HEAD = (
-    f"SELECT state, completed_at, claim_owner, claim_epoch, workflow_name FROM workflow_runs WHERE id = ?{_FOR_UPDATE}"
+    "SELECT state, completed_at, claim_owner, claim_epoch, mode, workflow_name FROM workflow_runs "
+    f"WHERE id = ?{_FOR_UPDATE}"
 )
 
 # --- the claim on a failure -------------------------------------------------------------------------------------------
