@@ -104,7 +104,12 @@ ERROR_CODES: Final[Mapping[str, ErrorCode]] = {
     "rerun_not_supported": ErrorCode(501, "The runner has no rerun handler."),
     "resume_not_supported": ErrorCode(501, "The runner has no resume handler."),
     "db_unavailable": ErrorCode(503, "The database cannot be read now.", retry_after_s=1),
-    "store_unavailable": ErrorCode(503, "The database cannot be written now; nothing was accepted.", retry_after_s=1),
+    "store_unavailable": ErrorCode(
+        503,
+        "The database cannot be written now. What was asked for may have been stored all the same: "
+        "repeat it with the same `Idempotency-Key`.",
+        retry_after_s=1,
+    ),
     "schema_mismatch": ErrorCode(503, "The database has another schema than this version needs.", retry_after_s=30),
     "queue_full": ErrorCode(503, "More is waiting to be written than there is room for.", retry_after_s=1),
     "journal_closed": ErrorCode(503, "This process is stopping.", retry_after_s=1),
@@ -116,7 +121,7 @@ _RUNNER_MISSING_STATUS: Final[Mapping[str, int]] = {"rerun": 501, "resume": 501}
 _CLOSED_MESSAGES: Final[Mapping[str, str]] = {
     "guard_failed": "The guard of this workflow raised an exception; nothing was done.",
     "db_unavailable": "The database cannot be read at the moment.",
-    "store_unavailable": "The database cannot be written at the moment. Nothing was accepted; try again.",
+    "store_unavailable": "The database cannot be written at the moment. Try again, with the same Idempotency-Key if there was one.",
     "schema_mismatch": "The database has another schema than this version needs.",
     "queue_full": "Too much is waiting to be written. Nothing was accepted; try again.",
     "journal_closed": "This process is stopping. Nothing was accepted; try again.",
