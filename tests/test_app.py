@@ -99,3 +99,23 @@ def test_a_runner_of_ones_own_takes_the_place_of_the_workflows(sqlite_url):
 def test_starting_twice_is_a_mistake_that_is_said(sqlite_url):
     with WorkflowRuns(sqlite_url) as runs, pytest.raises(ConfigurationError):
         runs.start()
+
+
+def test_a_cancel_that_its_owner_did_not_hear_of_before_it_stopped_is_kept(database_url):
+    began, gate, charged = threading.Event(), threading.Event(), []
+
+    @workflow("two-steps", idempotency="unsafe")
+    def two_steps(run: Run) -> None:
+        run.step("hold", lambda: began.set() or gate.wait(30))
+        run.step("charge", lambda: charged.append(1))
+
+    with WorkflowRuns(database_url, workflows=[two_steps], migrate=True, execute=False) as web:
+        with WorkflowRuns(database_url, workflows=[two_steps]) as first:
+            run_id = web.trigger(two_steps)
+            assert began.wait(30)
+            web.desk.cancel(run_id, actor="ann", reason="not wanted")
+            threading.Timer(0.2, gate.set).start()
+            first.close()
+        with WorkflowRuns(database_url, workflows=[two_steps]):
+            run = web.wait(run_id)
+    assert (run.state, run.error.message, charged) == ("cancelled", "not wanted", [])

@@ -11,7 +11,7 @@ import pytest
 from workflow_runs.authoring import AsyncRun, Retry, Run, workflow
 from workflow_runs.engines import local
 from workflow_runs.errors import ConfigurationError, IdempotencyKeyReused, JournalClosed, StoreUnavailable
-from workflow_runs.model.entries import CancelRun
+from workflow_runs.model.entries import CancelRun, StartRun
 from workflow_runs.model.records import Page, RunFilter
 from workflow_runs.model.requests import Action, IdempotencyKey, RunRequest
 
@@ -368,6 +368,136 @@ def test_a_run_that_was_refused_is_executed_if_it_was_stored_after_all(open_hous
     runs = house.store.list_runs(RunFilter(), Page(), payloads=False).runs
     assert len(runs) == (2 if answers_lost else 1)
     assert {house.ended(run.id).state for run in runs} == {"succeeded"}
+
+
+class SlowStart:
+    """A writer that waits inside the transaction which stores a new run."""
+
+    def __init__(self, store):
+        self.entered, self.opened = threading.Event(), threading.Event()
+        self._open = store.open_writer
+        store.open_writer = lambda: self
+
+    def apply(self, entries):
+        self._writer = getattr(self, "_writer", None) or self._open()
+        if any(isinstance(entry, StartRun) for entry in entries):
+            self.entered.set()
+            assert self.opened.wait(WAIT_S)
+        return self._writer.apply(entries)
+
+    def close(self):
+        self._writer.close()
+
+
+def test_a_run_that_is_stored_long_after_it_was_refused_is_executed(open_house, monkeypatch):
+    house = open_house(plain, launch=False)
+    slow = SlowStart(house.store)
+    house.engine.launch()
+    house.engine._claimer.stop()  # the test looks when it suits it
+    monkeypatch.setattr(local, "_START_GIVE_UP_S", 0.05)
+    with pytest.raises(StoreUnavailable):
+        house.start("plain", '{"id": "7", "amount": 1}')
+    assert slow.entered.is_set()
+    looking = threading.Thread(target=house.engine._resolve_doubts)
+    looking.start()
+    looking.join(0.3)  # who does not wait for the transaction sees no run, and forgets the doubt
+    slow.opened.set()
+    looking.join(WAIT_S)
+    (run,) = house.until(lambda: house.store.list_runs(RunFilter(), Page(), payloads=False).runs)
+    assert house.ended(run.id).state == "succeeded"
+    assert not house.engine._doubtful
+
+
+def test_a_run_whose_start_was_interrupted_is_executed_if_it_is_stored(open_house, monkeypatch):
+    house = open_house(plain)
+    submit = house.journal.submit
+
+    def interrupted(entry, **options):
+        submit(entry, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            house.journal, "submit", lambda e, **o: (interrupted if isinstance(e, StartRun) else submit)(e, **o)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            house.start("plain", '{"id": "7", "amount": 1}')
+    (run,) = house.until(lambda: house.store.list_runs(RunFilter(), Page(), payloads=False).runs)
+    assert house.ended(run.id).state == "succeeded"
+
+
+# --- a process that fails -----------------------------------------------------------------------------------------------------
+
+
+def close_loop(house):
+    """End the engine's event loop as code that stops it does."""
+    house.engine._loop.call_soon_threadsafe(house.engine._loop.stop)
+    house.engine._loop_thread.join(WAIT_S)
+    assert house.engine._loop.is_closed()
+
+
+@pytest.mark.parametrize("name", ["plain", "coroutine"])
+def test_an_engine_whose_loop_is_closed_leaves_new_runs_to_others(open_house, name):
+    house = open_house(plain, coroutine)
+    close_loop(house)
+    run_id = house.start(name, '{"id": "7", "amount": 1}')
+    # A look that had begun before may still take it, and gives it back.
+    house.until(lambda: house.store.get_run(run_id).claim_owner is None)
+    assert open_house(plain, coroutine).ended(run_id).state == "succeeded"
+
+
+@pytest.mark.parametrize("name", ["plain", "coroutine"])
+def test_a_run_that_finds_the_loop_closed_is_handed_back_and_not_failed(open_house, monkeypatch, name):
+    house = open_house(plain, coroutine)
+    read = house.engine._course
+
+    def closing(*args):
+        close_loop(house)
+        if name == "plain":
+            raise RuntimeError("Event loop is closed")
+        return read(*args)
+
+    monkeypatch.setattr(house.engine, "_course", closing)
+    run_id = house.start(name, '{"id": "7", "amount": 1}')
+    assert open_house(plain, coroutine).ended(run_id).state == "succeeded"
+    assert not house.engine._jobs
+
+
+def test_a_run_for_which_no_thread_can_be_started_is_handed_back(open_house, monkeypatch):
+    house, other = open_house(plain, poll_s=30), open_house(plain, launch=False)
+    start = threading.Thread.start
+
+    def refused(thread):
+        if thread.name == "workflow-runs-run":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    run_id = house.start("plain", '{"id": "7", "amount": 1}')
+    house.until(lambda: house.store.get_run(run_id).claim_owner is None)
+    assert not house.engine._jobs
+    monkeypatch.undo()
+    other.engine.launch()
+    assert other.ended(run_id).state == "succeeded"
+
+
+def test_a_pool_that_could_not_start_a_thread_has_lost_no_place_and_no_work(monkeypatch):
+    threads, gate = local.Threads(2, "test"), threading.Event()
+
+    def refused(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        for _ in range(3):
+            with pytest.raises(RuntimeError):
+                threads.submit(gate.set)
+    first = threads.submit(gate.wait, WAIT_S)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        second = threads.submit(pow, 2, 5)
+    gate.set()
+    assert (first.result(WAIT_S), second.result(WAIT_S)) == (True, 32)
 
 
 # --- host code ---------------------------------------------------------------------------------------------------------------

@@ -146,7 +146,8 @@ class Ground:
         if self.is_async:
             asyncio.run(self._drive_async(self.course))
         else:
-            Drive(self.course, self.threads, self.loop).run()
+            self.plain_drive = Drive(self.course, self.threads, self.loop)
+            self.plain_drive.run()
         return self.run(run_id)
 
     async def _drive_async(self, course):

@@ -253,6 +253,17 @@ def test_verify_says_that_it_happened_and_gives_the_output(ground, calls):
     assert (run.result, calls, ground.states(run)) == ('"paid 7"', [], {"charge": ["succeeded"]})
 
 
+def test_what_verify_found_about_a_cancelled_attempt_is_on_record_as_the_one_after_it(ground, calls):
+    def body(run):
+        return (yield run.step("charge", calls.give("paid again"), verify=lambda: "found"))
+
+    workflow = ground.workflow(body)
+    run_id = ground.begin(workflow)
+    ground.ended(run_id, "charge", StepState.CANCELLED)
+    run = ground.drive(workflow, run_id)
+    assert (run.result, calls, ground.states(run)) == ('"found"', [], {"charge": ["cancelled", "succeeded"]})
+
+
 def test_verify_says_that_it_did_not_happen_and_the_step_is_executed(ground, calls):
     async def verify():
         return NOT_DONE

@@ -87,6 +87,51 @@ def test_seeded_steps_are_undone_too(ground, calls):
     assert (run.state, calls, ground.states(run)) == ("compensated", [5], {"book": ["compensated"]})
 
 
+def cut_off_in_its_undoing(ground, workflow, **charge):
+    run_id = ground.begin(workflow)
+    ground.write(RunChanged(run_id, RunState.RUNNING, ground.clock.now_millis()))
+    ground.ended(run_id, "book", StepState.SUCCEEDED, output="1", sequence=1)
+    ground.ended(run_id, "charge", StepState.SUCCEEDED, output="2", sequence=2, **charge)
+    ground.ended(run_id, "ship", StepState.FAILED, error=ErrorRecord("no stock", None, "RuntimeError"), sequence=3)
+    ground.write(RunChanged(run_id, RunState.COMPENSATING, ground.clock.now_millis()))
+    return run_id
+
+
+def test_a_run_whose_undoing_drifts_says_that_not_all_is_undone_and_keeps_its_error(ground, calls):
+    def body(run):
+        yield run.step("book", lambda: 1, compensate=lambda v: calls.append("unbook"))
+        yield run.step("charge", lambda x: x, 99, compensate=lambda v: calls.append("refund"))
+
+    workflow = ground.workflow(body)
+    run = ground.drive(workflow, cut_off_in_its_undoing(ground, workflow, args=(10,)))
+    assert (run.state, run.error.message, calls) == ("compensation_failed", "no stock", ["unbook"])
+
+
+def test_a_run_whose_replay_does_not_reach_what_was_done_says_that_not_all_is_undone(ground, calls):
+    def body(run):
+        raise ValueError("the input is no longer read")
+        yield
+
+    workflow = ground.workflow(body)
+    run = ground.drive(workflow, cut_off_in_its_undoing(ground, workflow))
+    assert (run.state, run.error.message) == ("compensation_failed", "no stock")
+
+
+def test_a_branch_that_has_nothing_on_record_does_not_keep_the_others_from_being_undone(ground, calls):
+    def body(run):
+        try:
+            yield run.step("never done before", calls.give("new"))
+        except RunSuspended:
+            calls.append("suspended")
+        yield run.step("book", lambda: 1, compensate=lambda v: calls.append("unbook"))
+        yield run.step("charge", lambda: 2, compensate=lambda v: calls.append("refund"))
+        yield run.step("ship", calls.give("ship"))
+
+    workflow = ground.workflow(body)
+    run = ground.drive(workflow, cut_off_in_its_undoing(ground, workflow))
+    assert (run.state, calls) == ("compensated", ["suspended", "refund", "unbook"])
+
+
 # --- ending and stopping ---------------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from workflow_runs.authoring import Workflow, current_step
 from workflow_runs.errors import ParallelStepNeedsKey, StepFailed
+from workflow_runs.execution.course import Stop
 
 
 @pytest.fixture
@@ -52,6 +53,67 @@ def test_a_gather_within_a_gather_needs_no_more_threads_than_there_are(ground):
         return run.gather(*(lambda n=n: sum(inner(run, n)) for n in range(16)))
 
     assert ground.do(Workflow(body, "order")).result == str([28] * 16).replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("why", "state"), [(Stop.CANCELLED, "cancelled"), (Stop.HANDED_BACK, "queued")], ids=["cancelled", "handed back"]
+)
+def test_a_coroutine_step_of_a_stopped_run_is_cancelled_and_its_end_waited_for(ground, calls, why, state):
+    async def for_ever():
+        ground.course.stop(why, "enough")
+        ground.plain_drive.interrupt()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.to_thread(calls.append, "cleaned up")
+
+    def body(run):
+        try:
+            run.step("wait", for_ever)
+        finally:
+            calls.append("unwound")
+
+    run = ground.do(Workflow(body, "order"))
+    assert (run.state, calls, ground.states(run)) == (state, ["cleaned up", "unwound"], {"wait": ["cancelled"]})
+
+
+def test_a_coroutine_step_that_begins_after_the_interrupt_is_cancelled(ground):
+    async def for_ever():
+        await asyncio.Event().wait()
+
+    def late():  # called in the thread of the workflow, when nothing is under way on the loop yet
+        ground.course.stop(Stop.CANCELLED, "enough")
+        ground.plain_drive.interrupt()
+        return for_ever()
+
+    run = ground.do(Workflow(lambda run: run.step("wait", late), "order"))
+    assert (run.state, run.error.message) == ("cancelled", "enough")
+
+
+def test_what_undoes_a_step_is_not_interrupted(ground, calls):
+    async def undo(value):
+        ground.course.stop(Stop.HANDED_BACK)
+        ground.plain_drive.interrupt()
+        await asyncio.to_thread(calls.append, value)
+
+    def body(run):
+        run.step("book", lambda: "b", compensate=undo)
+        raise ValueError("no")
+
+    run = ground.do(Workflow(body, "order"))
+    assert (calls, ground.states(run)) == (["b"], {"book": ["compensated"]})
+
+
+def test_an_exit_in_a_coroutine_step_ends_only_the_run_and_not_the_event_loop(ground):
+    async def leave():
+        raise SystemExit(3)
+
+    async def stay():
+        return "here"
+
+    run = ground.do(Workflow(lambda run: run.step("leave", leave), "order"))
+    assert (run.state, run.error.message) == ("cancelled", "SystemExit(3)")
+    assert ground.do(Workflow(lambda run: run.step("stay", stay), "order")).result == '"here"'
 
 
 def test_a_name_repeated_in_branches_asks_for_a_key(ground):

@@ -131,6 +131,47 @@ def test_a_sibling_that_fails_in_a_task_group_cancels_the_others_and_that_is_wha
     assert (run.state, ground.states(run)) == ("failed", {"wait": ["cancelled"], "fail": ["failed"]})
 
 
+def test_a_thread_that_ended_although_a_sibling_had_failed_is_undone(ground, calls):
+    failed = threading.Event()
+
+    def charge():
+        # Past the cancellation by the group: this coroutine takes it in and waits for the thread.
+        failed.wait(10)
+        return "paid"
+
+    async def fail():
+        asyncio.get_running_loop().call_later(0.01, failed.set)
+        raise ValueError("no")
+
+    async def body(run):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run.step("charge", charge, compensate=calls.append))
+            group.create_task(run.step("fail", fail))
+
+    run = ground.do(Workflow(body, "order"))
+    assert (run.state, calls, ground.states(run)) == (
+        "compensated",
+        ["paid"],
+        {"charge": ["compensated"], "fail": ["failed"]},
+    )
+
+
+@pytest.mark.parametrize("exit_error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("where", ["step", "timed step", "task", "workflow"])
+def test_an_exit_ends_only_the_run_and_not_the_event_loop(ground, where, exit_error):
+    async def leave():
+        raise exit_error(3)
+
+    async def body(run):
+        if where == "workflow":
+            await leave()
+        step = run.step("leave", leave, timeout_s=60 if where == "timed step" else None)
+        await (asyncio.create_task(step) if where == "task" else step)
+
+    run = ground.do(Workflow(body, "order"))
+    assert (run.state, run.error.message) == ("cancelled", f"{exit_error.__name__}(3)")
+
+
 def test_steps_in_tasks_that_the_workflow_left_behind_are_waited_for(ground):
     async def fail():
         raise ValueError("no")

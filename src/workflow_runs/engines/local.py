@@ -41,7 +41,7 @@ from ..execution.recorder import RunRecorder
 from ..execution.replay import NOTHING, History
 from ..execution.threads import Threads, call_in_own_thread
 from ..journal import Journal
-from ..model.entries import Claim, ClaimedRun, RunStarted, StartRun
+from ..model.entries import Claim, ClaimedRun, Heartbeat, RunStarted, StartRun
 from ..model.records import ErrorRecord, Run
 from ..model.requests import RunRequest
 from ..model.states import RunState, is_finished
@@ -241,7 +241,7 @@ class LocalEngine:
         with self._lock:
             if self._closing:
                 raise JournalClosed("this process is stopping and takes no more runs")
-            if workflow is None or claim is None or self._launched_in != os.getpid():
+            if workflow is None or claim is None or self._launched_in != os.getpid() or self._loop_is_closed():
                 return None
             if len(self._jobs) + self._reserved >= self._settings.runs_max or not self._tenure.holds(claim):
                 return None
@@ -252,23 +252,25 @@ class LocalEngine:
         claim = None if job is None else job.claim
         audit_id = self._clock.new_audit_id() if request.action is not None else None
         entry = StartRun(run_id, request, claim=claim, audit_id=audit_id)
-        started: RunStarted | None = None
         try:
-            outcome = self._journal.submit(entry, give_up_after_s=_START_GIVE_UP_S).result()
-            assert isinstance(outcome, RunStarted)
-            started = outcome
-            return started
-        except StoreUnavailable:
-            if claim is not None and len(self._doubtful) < _DOUBTFUL_MOST:
-                self._doubtful[run_id] = claim
-            raise
-        finally:
-            if job is not None and started is not None and started.created:
-                self._begin(job)
-            elif job is not None:
+            started = self._journal.submit(entry, give_up_after_s=_START_GIVE_UP_S).result()
+            assert isinstance(started, RunStarted)
+        except BaseException as error:
+            if job is not None:
                 self._let_go(job)
-            elif started is not None and started.created:
+                # After letting go: who resolves the doubt must not find this job. An interrupt (Ctrl-C) leaves the same doubt.
+                is_doubtful = isinstance(error, StoreUnavailable) or not isinstance(error, Exception)
+                if is_doubtful and len(self._doubtful) < _DOUBTFUL_MOST:
+                    self._doubtful[run_id] = job.claim
+            raise
+        if job is None:
+            if started.created:
                 self._claimer.look_now()
+        elif started.created:
+            self._begin(job)
+        else:
+            self._let_go(job)
+        return started
 
     def wait_for(self, awaitable: Awaitable[T]) -> T:
         """See ``engines.base.Engine``. Before ``launch`` the coroutine gets an event loop of its own.
@@ -296,7 +298,7 @@ class LocalEngine:
         """Set slots aside for runs that are about to be taken up."""
         self._resolve_doubts()
         with self._lock:
-            if self._closing or self._loop is None or self._loop.is_closed():
+            if self._closing or self._loop is None or self._loop_is_closed():
                 return 0
             self._reserved = max(0, min(most, self._settings.runs_max - len(self._jobs)))
             return self._reserved
@@ -318,26 +320,44 @@ class LocalEngine:
 
     def _resolve_doubts(self) -> None:
         """Take up runs whose start was refused because the database failed, but which turn out to be stored under our claim."""
-        for run_id, claim in list(self._doubtful.items()):
-            if not self._journal.healthy:
-                return
-            run = self._store.get_run(run_id, payloads=False)
+        doubts = list(self._doubtful.items())
+        mine = self._tenure.claim
+        if not doubts or mine is None:
+            return
+        # Entries are committed in order: when this one is, no start that was given up before it can be in flight any more.
+        self._journal.submit(Heartbeat(mine)).result()
+        for run_id, claim in doubts:
+            # Under a claim that was lost, nothing can have been stored that others do not take up.
+            run = self._store.get_run(run_id, payloads=False) if claim is mine else None
             del self._doubtful[run_id]
             workflow = None if run is None else self._workflows.get(run.definition)
-            if run is not None and workflow is not None and not is_finished(run.state) and claim is self._tenure.claim:
-                with self._lock:
-                    job = self._jobs.setdefault(run_id, _Job(run_id, workflow, claim, None))
+            if run is None or workflow is None or is_finished(run.state):
+                continue
+            job = _Job(run_id, workflow, claim, None)
+            with self._lock:
+                is_new = self._jobs.setdefault(run_id, job) is job
+            if is_new:
                 self._begin(job)
 
     def _begin(self, job: _Job) -> None:
-        loop = self._loop
-        assert loop is not None
-        if not job.workflow.is_async:
-            self._run_threads.submit(self._run_sync, job)
-        elif job.request is None or job.request.seeds:
-            self._step_threads.submit(self._prepare_async, job)  # reads the record, which blocks
-        else:
+        if self._loop_is_closed():
+            self._hand_back(job)
+            self._let_go(job)
+        elif job.workflow.is_async and job.request is not None and not job.request.seeds:
             self._prepare_async(job)
+        else:
+            try:
+                if job.workflow.is_async:
+                    self._step_threads.submit(self._prepare_async, job)  # reads the record, which blocks
+                else:
+                    self._run_threads.submit(self._run_sync, job)
+            except RuntimeError:
+                _log.exception("run %s is handed back: the process can start no thread", job.run_id)
+                self._hand_back(job)
+                self._let_go(job)
+
+    def _loop_is_closed(self) -> bool:
+        return self._loop is not None and self._loop.is_closed()
 
     def _let_go(self, job: _Job) -> None:
         """The job is over, whatever became of it."""
@@ -360,7 +380,7 @@ class LocalEngine:
             if course is not None:
                 assert self._loop is not None
                 drive = Drive(course, self._step_threads, self._loop)
-                self._enter(job, course, None)
+                self._enter(job, course, drive.interrupt)
                 drive.run()
         except BaseException as error:  # noqa: BLE001  # a run that nobody ends would show as running for ever
             self._after_error(job, error)
@@ -391,7 +411,7 @@ class LocalEngine:
         finally:
             self._let_go(job)
 
-    def _enter(self, job: _Job, course: Course, interrupt: Callable[[], None] | None) -> None:
+    def _enter(self, job: _Job, course: Course, interrupt: Callable[[], None]) -> None:
         """Make the course reachable for those who stop it, and pass on what was wished before it was there."""
         with self._lock:
             job.course, job.interrupt = course, interrupt
@@ -405,7 +425,7 @@ class LocalEngine:
 
     def _prepare(self, job: _Job) -> Course | None:
         """Record that the run executes and return its course; None when there is nothing to execute."""
-        recorder = RunRecorder(self._journal, self._clock, job.run_id, job.claim)
+        recorder = self._recorder(job)
         if job.request is not None and not job.request.seeds:
             # Not awaited: the run is stored and ours already, and its first step's entry comes after this one in the queue.
             unawaited(recorder.run_changed(RunState.RUNNING))
@@ -413,12 +433,18 @@ class LocalEngine:
         run, history = self._read(job)
         if run is None or is_finished(run.state) or run.claim_owner != job.claim.owner:
             return None
+        if run.cancel_requested_at is not None and job.cancel is None:
+            job.cancel = (self._cancel_reason(job.run_id),)  # its last owner stopped before it heard of it
         state = run.state
         if state not in {RunState.RUNNING, RunState.COMPENSATING}:
             if not recorder.run_changed(RunState.RUNNING).result():
                 return None
             state = RunState.RUNNING
         return self._course(job, recorder, run, history, state)
+
+    def _cancel_reason(self, run_id: str) -> str | None:
+        wishes = [entry.reason for entry in self._store.get_audit(run_id) if entry.action == "cancel"]
+        return wishes[0] if wishes else None
 
     def _read(self, job: _Job) -> tuple[Run | None, History]:
         """Read what is on record, once; a database that does not answer is asked again while the claim is held."""
@@ -461,20 +487,28 @@ class LocalEngine:
             # The claim is gone, or the database, or the journal: nothing more can be said here, and who takes the run up goes on.
             _log.warning("run %s is left: %s", job.run_id, type(error).__name__)
             return
-        recorder = RunRecorder(self._journal, self._clock, job.run_id, job.claim)
+        # Without the event loop everything fails, whatever the run is like: who has one goes on.
+        if isinstance(error, asyncio.CancelledError) or self._loop_is_closed():
+            self._hand_back(job)
+            return
+        _log.error("run %s failed inside the engine", job.run_id, exc_info=error)
+        record = ErrorRecord("The engine failed; its log says more.", WorkflowRunsError.code, type(error).__name__)
+        undoing = job.course is not None and job.course.is_undoing
+        state = RunState.COMPENSATION_FAILED if undoing else RunState.FAILED
         try:
-            if isinstance(error, asyncio.CancelledError):
-                unawaited(recorder.run_changed(RunState.QUEUED, release=True))
-            else:
-                _log.error("run %s failed inside the engine", job.run_id, exc_info=error)
-                record = ErrorRecord(
-                    "The engine failed; its log says more.", WorkflowRunsError.code, type(error).__name__
-                )
-                undoing = job.course is not None and job.course.is_undoing
-                state = RunState.COMPENSATION_FAILED if undoing else RunState.FAILED
-                unawaited(recorder.run_ended(state, error=record))
+            unawaited(self._recorder(job).run_ended(state, error=record))
         except RecordingError as refused:
             _log.warning("run %s is left: %s", job.run_id, type(refused).__name__)
+
+    def _hand_back(self, job: _Job) -> None:
+        """Give the run back, so that another process goes on at once. Never waits."""
+        try:
+            unawaited(self._recorder(job).run_changed(RunState.QUEUED, release=True))
+        except RecordingError as refused:
+            _log.warning("run %s is left: %s", job.run_id, type(refused).__name__)
+
+    def _recorder(self, job: _Job) -> RunRecorder:
+        return RunRecorder(self._journal, self._clock, job.run_id, job.claim)
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 

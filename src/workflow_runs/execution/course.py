@@ -43,7 +43,7 @@ from ..model.digests import digest
 from ..model.failures import describe
 from ..model.payloads import Codec, codec_for, return_codec
 from ..model.records import Attempt, ErrorRecord, StepKey
-from ..model.states import REPEATABLE_EFFECTS, EffectClass, RunState, StepKind, StepState
+from ..model.states import KEPT_STEP_STATES, REPEATABLE_EFFECTS, EffectClass, RunState, StepKind, StepState
 from .recorder import RunRecorder, StepAttempt
 from .replay import (
     UNDONE_STATES,
@@ -63,6 +63,7 @@ _log = logging.getLogger(__name__)
 _MOMENT: Final[Codec] = codec_for(datetime)
 _RETRYING_SHOWN_S: Final = 0.5  # a shorter pause is not worth writing that the run is in it
 _RECHECK_S: Final = 0.05  # how often a run that may not start a step looks whether it may
+_NOTHING_TO_UNDO: Final = frozenset({EffectClass.PURE, EffectClass.READ})
 _INTERRUPTING: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, Cancelled)
 
 
@@ -95,7 +96,7 @@ class Stop(Enum):
     CLAIM_LOST = "claim lost"  # another process owns it: not a word more is written
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # equality would compare values, which are the user's
 class _Undoable:
     call: StepCall
     attempt: int
@@ -144,6 +145,8 @@ class Course:
         self._undoing_only = state is RunState.COMPENSATING or history.undoing_began
         self._undoing = False
         self._undoables: list[_Undoable] = []
+        self._completions = itertools.count()
+        self._seen: set[StepKey] = set()  # of the steps on record with an output: those that the code asked for again
         self._failures: dict[int, tuple[StepFailed, ErrorRecord]] = {}  # by id(): which record an exception stands for
         self._drift: StepDrift | None = None
         self._stop: Stop | None = None
@@ -199,7 +202,8 @@ class Course:
         self.on_stop()
 
     def _check_going(self) -> None:
-        if self._stop is not None:
+        # A replay for undoing lets other branches ask for what they did, too: what no branch asks for cannot be undone.
+        if self._stop not in {None, Stop.REPLAYED}:
             raise self._suspended()
         if self._body_ended:
             raise RunSuspended("the workflow function has ended; a task or thread that it left behind asked for a step")
@@ -240,6 +244,7 @@ class Course:
         except (InvalidInput, ValueError) as error:
             message = f"the recorded output of step {call.step.label()!r} is not what the code declares: {error}"
             raise self._drifted(message) from error
+        self._seen.add(call.step)
         if call.compensate is not None and found.state not in UNDONE_STATES:
             self._undoables.append(_Undoable(call, found.attempt, (0, found.ended_ms, found.sequence), value, digested))
         return value
@@ -328,16 +333,26 @@ class Course:
                 raise self._suspended() from error
             return attempt, None, error
         try:
-            yield self._recorder.step_ended(attempt, StepState.SUCCEEDED, output=output)
+            yield from self._commit(call, attempt, output, value)
         except EntryRejected as error:
             return attempt, None, error
-        self._remember(call, attempt, value)
         return attempt, value, None
 
-    def _remember(self, call: StepCall, attempt: StepAttempt, value: Any) -> None:
-        if call.compensate is not None:
-            order = (1, len(self._undoables), 0)
-            self._undoables.append(_Undoable(call, attempt.number, order, value, attempt.input_digest))
+    def _commit(self, call: StepCall, attempt: StepAttempt, output: str, value: Any) -> Generator[Want, Any, None]:
+        """Record that a step succeeded, and remember what undoes it."""
+        receipt = self._recorder.step_ended(attempt, StepState.SUCCEEDED, output=output)
+        if call.compensate is None:
+            yield receipt
+            return
+        order = (1, next(self._completions), 0)
+        done = _Undoable(call, attempt.number, order, value, attempt.input_digest)
+        # Before the wait: a coroutine that is cancelled in it has been done all the same, and will be on record as done.
+        self._undoables.append(done)
+        try:
+            yield receipt
+        except EntryRejected:
+            self._undoables.remove(done)
+            raise
 
     def _await_tenure(self, *, started: bool = False) -> Generator[Want, Any, None]:
         """Start nothing while another process may own the run: a process that was frozen wakes here."""
@@ -377,8 +392,15 @@ class Course:
     # --- an attempt of which nobody knows how it ended -----------------------------------------------------------------
 
     def _reopen(self, call: StepCall, sequence: int, digested: str | None, recorded: Attempt) -> StepAttempt:
-        """Return an attempt of the record as one that can be ended now."""
-        now = self._recorder.attempt(call.step, recorded.number, sequence, effect=call.effect, input_digest=digested)
+        """Return an attempt of the record as one that can be ended now.
+
+        A cancelled one has its end on record already, which stays: what is found out about it is the end of an attempt after it.
+        """
+        ended = recorded.state is StepState.CANCELLED
+        number = recorded.number + ended
+        now = self._recorder.attempt(call.step, number, sequence, effect=call.effect, input_digest=digested)
+        if ended:
+            return now
         started_ms = min(now.started_ms, to_millis(recorded.started_at))
         return now._replace(started_ms=started_ms, began=now.began - (now.started_ms - started_ms) / 1000)
 
@@ -397,15 +419,18 @@ class Course:
                 output, value = return_codec(call.fn).roundtrip(
                     found, f"what verify of step {call.step.label()!r} found"
                 )
-                yield self._recorder.step_ended(attempt, StepState.SUCCEEDED, output=output)
             except _INTERRUPTING:
                 unawaited(self._recorder.step_ended(attempt, StepState.UNKNOWN, error=why))
                 raise
             except Exception as error:  # noqa: BLE001  # the hook cannot tell, whatever it raised
                 why = describe(error, step_name=call.step.name)
             else:
-                self._remember(call, attempt, value)
-                return value
+                try:
+                    yield from self._commit(call, attempt, output, value)
+                except EntryRejected as error:
+                    why = describe(error, step_name=call.step.name)
+                else:
+                    return value
         yield self._recorder.step_ended(attempt, StepState.UNKNOWN, error=why)
         self.stop(Stop.OUTCOME_UNKNOWN)
         raise self._suspended()
@@ -466,11 +491,25 @@ class Course:
 
     def _recorded_error(self, error: BaseException | None) -> ErrorRecord:
         """The error that a run had failed with before it was cut off in its undoing."""
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and (self._history.last_error is None or not self._missed()):
             return self._error_record(error)
         return self._history.last_error or ErrorRecord(
             "the run failed; its error was lost when it was cut off in its undoing"
         )
+
+    def _missed(self) -> list[str]:
+        """What may have to be undone, but did not come up in the replay, because code or input are not what they were."""
+        missed = [
+            done.step.label()
+            for done in self._history.steps.values()
+            if done.kind is StepKind.STEP
+            and done.state in KEPT_STEP_STATES
+            and done.effect not in _NOTHING_TO_UNDO
+            and done.step not in self._seen
+        ]
+        if self._drift is not None:
+            missed.append("what comes after the drift")  # not its message, which may quote a payload
+        return missed
 
     def _undo(self, error: ErrorRecord) -> Generator[Want, Any, None]:
         """Undo what can be undone, newest first, and end the run. One that cannot be undone does not keep the others from it."""
@@ -480,7 +519,12 @@ class Course:
             self._stop = None
         if self._state is not RunState.COMPENSATING:
             yield self._recorder.run_changed(RunState.COMPENSATING)
-        complete = not self._history.undoing_failed
+        missed = self._missed() if self._undoing_only else []
+        if missed:
+            _log.error(
+                "run %s: cannot be undone, for the replay did not reach it: %s", self.facts.id, "; ".join(missed)
+            )
+        complete = not self._history.undoing_failed and not missed
         for done in sorted(self._undoables, key=lambda done: done.order, reverse=True):
             if self._stop is not None:
                 yield from self.leave()

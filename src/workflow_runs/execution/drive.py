@@ -37,6 +37,8 @@ class Drive:
         self._wake = threading.Event()
         self._quiet = threading.Condition()
         self._under_way = 0
+        self._tasks: set[asyncio.Task[Any]] = set()  # coroutine steps under way; only touched on the loop
+        self._interrupted = False
         course.on_stop = self._wake.set
 
     def run(self) -> None:
@@ -55,6 +57,19 @@ class Drive:
         with self._quiet:  # threads that the function left behind: their steps are under way and belong to its record
             self._quiet.wait_for(lambda: not self._under_way)
         self.grant(course.finish(result, error))
+
+    def interrupt(self) -> None:
+        """Cancel coroutine steps that are under way; from any thread, after ``Course.stop``. What runs in a thread is waited for."""
+        self._loop.call_soon_threadsafe(self._interrupt)
+
+    def _interrupt(self) -> None:
+        self._interrupted = True
+        for task in self._tasks:
+            self._cancel(task)
+
+    def _cancel(self, task: asyncio.Task[Any]) -> None:
+        if not self._course.is_undoing:  # what undoes a step is not left half done
+            task.cancel()
 
     # --- what the run object asks -----------------------------------------------------------------------------------
 
@@ -130,11 +145,22 @@ class Drive:
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         try:
-            return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+            return asyncio.run_coroutine_threadsafe(self._in_task(coroutine), self._loop).result()
         except concurrent.futures.CancelledError:
-            # The host's loop is being shut down: another process may go on.
+            # Unless the run was stopped already, the host's loop is being shut down: another process may go on.
             self._course.stop(Stop.HANDED_BACK)
             raise asyncio.CancelledError from None
+
+    async def _in_task(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        if self._interrupted:  # it came when the course had decided to call this, but before it was here
+            self._cancel(task)
+        try:
+            return await coroutine
+        finally:
+            self._tasks.discard(task)
 
 
 def _outcome(branch: Callable[[], Any]) -> Any:

@@ -15,12 +15,13 @@ from functools import partial
 from typing import Any, Final
 
 from ..authoring import AsyncRun, StepCall
-from ..errors import ClaimLost, JournalClosed, StepTimeout
+from ..errors import Cancelled, ClaimLost, JournalClosed, StepTimeout
 from ..journal import Receipt
 from .course import Course, Invoke, Pause, Stop, Want
 from .threads import Threads, call_in_own_thread
 
 _CO_COROUTINE: Final = inspect.CO_COROUTINE
+_EXITS: Final = (SystemExit, KeyboardInterrupt)
 
 
 class AsyncDrive:
@@ -67,7 +68,10 @@ class AsyncDrive:
         return True
 
     async def _call_workflow(self) -> Any:
-        return await self._course.workflow.fn(AsyncRun(self._course.facts, self), *self._course.arguments)
+        try:
+            return await self._course.workflow.fn(AsyncRun(self._course.facts, self), *self._course.arguments)
+        except _EXITS as error:
+            raise contained(error) from error
 
     def interrupt(self) -> None:
         """Cancel what is under way; from any thread."""
@@ -127,7 +131,7 @@ class AsyncDrive:
                         await self._pause(want)
                 except BaseException as error:  # noqa: BLE001  # it is the course's to judge
                     lost = isinstance(want, Receipt) and isinstance(error, (ClaimLost, JournalClosed))
-                    want = wants.throw(self._course.claim_lost() if lost else error)
+                    want = wants.throw(self._course.claim_lost() if lost else contained(error))
                 else:
                     want = wants.send(answer)
         except StopIteration as end:
@@ -236,6 +240,17 @@ async def within(awaitable: Any, timeout_s: float | None, label: str) -> Any:
         if scope.expired():
             raise StepTimeout(f"{label} did not end within {timeout_s:g} s") from error
         raise
+    except _EXITS as error:
+        raise contained(error) from error
+
+
+def contained(error: BaseException) -> BaseException:
+    """Return what to raise for an error on an event loop: asyncio lets these two out of the task, and they would end the loop."""
+    if not isinstance(error, _EXITS):
+        return error
+    cancelled = Cancelled(repr(error))
+    cancelled.__cause__ = error
+    return cancelled
 
 
 def timed_out(want: Invoke) -> str:

@@ -28,19 +28,29 @@ class Threads:
         self._idle = 0
 
     def submit(self, fn: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Have ``fn(*args)`` called; its outcome, of whatever class, is in the future. What is not taken up yet can be cancelled."""
+        """Have ``fn(*args)`` called; its outcome, of whatever class, is in the future. What is not taken up yet can be cancelled.
+
+        Raises:
+            RuntimeError: the process can start no thread and the pool has none: nothing will be called.
+        """
         future: Future[Any] = Future()
         with self._changed:
-            self._work.append((future, fn, args))
             # One that was notified and has not woken yet still counts as idle, and its work still lies there.
-            spawn = self._idle < len(self._work) and self._threads < self._most
-            if spawn:
-                self._threads += 1
-            else:
-                self._changed.notify()
-        if spawn:
-            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+            if self._idle <= len(self._work) and self._threads < self._most:
+                self._spawn()
+            self._work.append((future, fn, args))
+            self._changed.notify()
         return future
+
+    def _spawn(self) -> None:
+        """Start one more thread; it waits for the lock, which is held, so that nobody counts on a thread that did not start."""
+        try:
+            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        except RuntimeError:
+            if self._threads < 1:
+                raise
+            return  # those that live take the work up
+        self._threads += 1
 
     def _run(self) -> None:
         while work := self._next():
