@@ -5,6 +5,7 @@ from collections import deque
 
 import pytest
 
+from workflow_runs.errors import StoreUnavailable
 from workflow_runs.journal import Journal
 from workflow_runs.model.entries import GapNoted, StepEnded, StepStarted
 from workflow_runs.model.records import StepKey
@@ -22,6 +23,7 @@ class MemoryStore:
         self.failures = deque()  # raised by the next calls of apply, one each
         self.refuse = lambda entry: None  # entry -> exception that refuses it, or None
         self.choke = lambda entry: None  # entry -> exception that its batch raises, or None
+        self.entries_max = None  # a transaction of more is cut off, as a statement timeout does it
         self.may_commit = threading.Event()  # cleared: apply waits
         self.may_commit.set()
         self.is_committing = threading.Event()
@@ -41,6 +43,8 @@ class MemoryStore:
         assert self.may_commit.wait(DEADLINE_S)
         if self.failures:
             raise self.failures.popleft()
+        if self.entries_max is not None and len(entries) > self.entries_max:
+            raise StoreUnavailable("the transaction took too long")
         for entry in entries:
             if error := self.choke(entry):
                 raise error

@@ -48,6 +48,25 @@ def test_the_order_holds_over_failures(memory, new_journal, step_started, step_e
     assert memory.written == entries
 
 
+@pytest.mark.parametrize("entries_max", [1, 3])
+def test_a_batch_that_the_database_never_finishes_is_written_in_smaller_ones(memory, journal, hold, entries_max):
+    entries = [GapNoted(str(number)) for number in range(20)]
+    receipts = [journal.submit(entry) for entry in entries]
+    memory.entries_max = entries_max
+    memory.may_commit.set()
+    assert [receipt.result(DEADLINE_S) for receipt in receipts] == [None] * 20
+    assert memory.written == [GapNoted("first"), *entries]
+    assert [len(attempt) for attempt in memory.attempts[:5]] == [1, 20, 20, 10, 5]
+
+
+def test_batches_grow_again_once_the_database_takes_them(memory, journal, hold):
+    receipts = [journal.submit(GapNoted(str(number))) for number in range(20)]
+    memory.failures.extend([*away(5)])
+    memory.may_commit.set()
+    assert [receipt.result(DEADLINE_S) for receipt in (hold, *receipts)] == [None] * 21
+    assert [len(batch) for batch in memory.batches] == [1, 2, 4, 8, 6]
+
+
 def test_a_thread_that_leads_into_an_outage_gets_its_answer_after_it(memory, journal):
     memory.failures.extend(away(3))
     with ThreadPoolExecutor(10) as pool:

@@ -212,6 +212,21 @@ def test_a_compensated_step_is_not_taken_for_done(shop):
     assert caught.value.details["stepName"] == "reserve"
 
 
+def test_a_step_that_another_resume_undid_is_not_taken_for_done(shop):
+    parent = shop.failed()
+    first = shop.desk.resume(parent).run_id
+    undone = StepUndone(first, None, StepKey("reserve"), 1, StepState.COMPENSATED, None, shop.clock.now_millis())
+    shop.journal.submit(undone).result()
+    shop.fail_again(first)
+    with pytest.raises(IncompletePriorStep) as caught:
+        shop.desk.resume(parent)
+    assert caught.value.details == {"stepName": "reserve", "runId": first}
+    assert shop.desk.plan(parent, "resume").refused.code == "incomplete_prior_step"
+    with pytest.raises(IncompletePriorStep):
+        shop.desk.resume(first)
+    assert shop.desk.resume(parent, from_step="reserve").resume_from_step == "reserve"
+
+
 def test_a_second_resume_is_refused_and_told_the_first(shop):
     parent = shop.failed()
     first = shop.desk.resume(parent).run_id

@@ -153,6 +153,17 @@ def test_rarest_condition_leads(filled):
         assert any(index in line for line in plan), "\n".join([name, *plan])
 
 
+def test_undone_steps_are_found_by_the_chain(filled):
+    reader, asked = filled.store._reading(), []
+    sa.event.listen(reader.engine, "before_cursor_execute", lambda *event: asked.append(event[2:4]))
+    reader.undone_of_chain("wfrn_c")
+    ((statement, parameters),) = asked
+    with reader.engine.connect() as connection:
+        explain = "EXPLAIN QUERY PLAN " if reader.engine.dialect.name == "sqlite" else "EXPLAIN "
+        plan = "\n".join(str(row[-1]) for row in connection.exec_driver_sql(explain + statement, parameters))
+    assert "ix_workflow_runs_chain" in plan
+
+
 def test_claiming_looks_at_live_runs_only(filled):
     claim = filled.registered()
     session = filled.writer._connected()

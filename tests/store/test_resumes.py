@@ -7,12 +7,14 @@ import pytest
 from workflow_runs.errors import (
     AlreadyResumed,
     IdempotencyKeyReused,
+    IncompletePriorStep,
     NotFound,
     ResumeNotAllowed,
 )
-from workflow_runs.model.entries import ActionTaken, RunStarted
-from workflow_runs.model.requests import Action, IdempotencyKey
-from workflow_runs.model.states import RunState
+from workflow_runs.model.entries import ActionTaken, RunStarted, StepUndone
+from workflow_runs.model.records import StepKey
+from workflow_runs.model.requests import Action, IdempotencyKey, Seed
+from workflow_runs.model.states import RunState, StepState
 
 DEADLINE_S = 120.0
 
@@ -210,3 +212,47 @@ def test_resumes_of_one_chain_at_once_make_one_run(new_record):
     outcomes = at_once([one, other], [one.resume(target) for target in (first, second) * 6])
     assert sum(isinstance(outcome, RunStarted) for outcome in outcomes) == 1
     assert all(isinstance(outcome, RunStarted | AlreadyResumed) for outcome in outcomes)
+
+
+CHARGE, PACK = Seed(StepKey("charge"), 1, '"paid"'), Seed(StepKey("pack", "order-7", 2), 2, '"packed"')
+
+
+def undone_by_a_resume(record, state, *seeds):
+    """A failure and a failed resume of it, which carried the seeds over and undid the first of them."""
+    failed = record.failed()
+    resume = record.write(record.resume(failed, seeds=seeds)).run_id
+    record.write(StepUndone(resume, None, seeds[0].step, 1, state, None, record.clock.now_millis()))
+    record.write(record.end(resume, RunState.FAILED))
+    return failed, resume
+
+
+@pytest.mark.parametrize("state", [StepState.COMPENSATED, StepState.COMPENSATION_FAILED])
+@pytest.mark.parametrize("seed", [CHARGE, PACK])
+def test_step_that_a_resume_undid_is_not_carried_over_again(record, state, seed):
+    failed, resume = undone_by_a_resume(record, state, seed)
+    entry = record.resume(failed, seeds=(CHARGE, PACK), key="click")
+    with pytest.raises(IncompletePriorStep) as refusal:
+        record.write(entry)
+    assert refusal.value.details == {"stepName": seed.step.label(), "runId": resume}
+    assert record.store.get_run(entry.run_id) is None
+    assert record.store.find_action(f"resume:{failed}", "click") is None
+    assert record.store.undone_of_chain(failed) == {seed.step: resume}
+
+
+def test_step_that_a_resume_undid_may_be_executed_again(record):
+    failed, _ = undone_by_a_resume(record, StepState.COMPENSATED, PACK, CHARGE)
+    assert record.write(record.resume(failed, seeds=(CHARGE,))).created
+
+
+def test_what_a_resume_executed_and_undid_itself_says_nothing_about_the_steps_of_others(record):
+    failed = record.failed()
+    resume = record.write(record.resume(failed)).run_id
+    record.write(record.step_ended(resume, "charge"))
+    record.write(StepUndone(resume, None, CHARGE.step, 1, StepState.COMPENSATED, None, record.clock.now_millis()))
+    record.write(record.end(resume, RunState.FAILED))
+    assert record.store.undone_of_chain(failed) == {}
+    assert record.write(record.resume(failed, seeds=(CHARGE,))).created
+
+
+def test_no_chain_has_a_strange_id(record):
+    assert record.store.undone_of_chain("\x00") == record.store.undone_of_chain("nobody") == {}

@@ -38,6 +38,7 @@ _log = logging.getLogger(__name__)
 
 _UNWAITED_S: Final = 0.01  # time for a thread to come and lead before the writer thread takes what it submitted
 _STRIKES_MAX: Final = 3  # how often an entry may make the store raise something unexpected
+_SAME_AGAIN: Final = 2  # how often a batch may fail before a smaller one is tried
 _JOIN_S: Final = 1.0
 
 
@@ -317,6 +318,7 @@ class Journal:
             failed = self._failed_in_a_row
             self._failed_in_a_row = self._strikes = 0
             self._lead.retry_at = 0.0
+            self._lead.take_more()
             self._commits += 1
             self._committed += len(batch)
             for item, outcome in zip(batch, outcomes, strict=True):
@@ -339,11 +341,13 @@ class Journal:
                 _log.error("an observer of the journal raised %s", describe(error))
 
     def _postpone(self, error: RecordingError) -> None:
-        """The database cannot be used: pause, then write the same again."""
+        """The database cannot be used: pause, then write the same again; less of it, if that has not helped."""
         lead = self._lead
         with lead.lock:
             self._note(error)
             self._failed_in_a_row += 1
+            if self._failed_in_a_row >= _SAME_AGAIN:
+                lead.take_less()
             now = self._now()
             lead.retry_at = now + self._pause_s(self._failed_in_a_row)
             # Those who wait look at their own clocks. Of the entries nobody waits for, somebody else has to.

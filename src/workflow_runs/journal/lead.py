@@ -28,6 +28,7 @@ class Lead:
     def __init__(self, now: Callable[[], float], batch_entries_max: int) -> None:
         self._now = now
         self._batch_entries_max = batch_entries_max
+        self._most = batch_entries_max  # less while the database does not get through what it is given
         self.lock = threading.Lock()  # held for moments, never while the store is called
         self.changed = threading.Condition(self.lock)  # there is room, or nothing left
         self.queue = Queue()
@@ -46,6 +47,14 @@ class Lead:
         if self.holder is None and max(due_at, self.retry_at) < self._wakes_at:
             self._wakes_at = _AWAKE
             self._signal.put(None)
+
+    def take_less(self) -> None:
+        """Halve what a batch may hold: it may be the size of this one that the database cannot take in its time."""
+        self._most = max(1, len(self.batch) // 2)
+
+    def take_more(self) -> None:
+        """Double what a batch may hold, up to what is set."""
+        self._most = min(2 * self._most, self._batch_entries_max)
 
     def is_idle(self) -> bool:
         """Whether nothing waits and nobody commits."""
@@ -67,7 +76,7 @@ class Lead:
                 if max(self.queue.due_at(), self.retry_at) > now:
                     return ()
                 self.queue.release_due(now)
-            batch = self.queue.take(self._batch_entries_max)
+            batch = self.queue.take(self._most)
             if batch:
                 self.batch = batch
                 self.holder = threading.get_ident()

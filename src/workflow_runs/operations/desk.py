@@ -211,7 +211,7 @@ class Desk:
             RunnerNotRegistered: nobody registered a runner under this name.
             IdempotencyKeyReused: the key was used with another request.
             HandlerFailed: the runner's handler raised.
-            StoreUnavailable: nothing was accepted.
+            StoreUnavailable: it is not known to be accepted; the same idempotency key makes repeating it harmless.
         """
         if correlation_id is not None:
             check_line(correlation_id, "correlationId", self.limits.identifier_length_max)
@@ -395,7 +395,7 @@ class Desk:
         Raises:
             NotFound: there is no such run.
             CancelNotAllowed: it has ended.
-            StoreUnavailable: nothing was accepted.
+            StoreUnavailable: it is not known to be accepted; the same idempotency key makes repeating it harmless.
         """
         check_text(reason, "reason", self.limits.error_text_max, InvalidBody)
         run = self._found(run_id, payloads=False)
@@ -448,7 +448,10 @@ class Desk:
         steps = self._store.get_steps(run.id, outputs=failed)
         existing = self._other_resume(run) if failed else None
         standing = self._standing(kind, run)
-        return make_plan(kind, run, steps, standing, existing_resume_run_id=existing, from_step=from_step)
+        undone = self._store.undone_of_chain(run.chain_run_id) if failed else None
+        return make_plan(
+            kind, run, steps, standing, existing_resume_run_id=existing, undone=undone, from_step=from_step
+        )
 
     def _other_resume(self, run: Run) -> str | None:
         """Return a live or succeeded run of the run's resume chain other than itself.

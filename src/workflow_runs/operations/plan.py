@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -42,6 +42,7 @@ from ..model.states import (
     StepKind,
     StepState,
 )
+from ..store.base import undone_elsewhere
 from .drift import code_changed
 from .policy import Standing, may_rerun, may_resume, needs_confirmation
 
@@ -96,6 +97,7 @@ def make_plan(
     standing: Standing,
     *,
     existing_resume_run_id: str | None = None,
+    undone: Mapping[StepKey, str] | None = None,
     from_step: str | None = None,
 ) -> Plan:
     """Return the plan. It is complete but for the guard, which is asked about a plan that nothing else refuses.
@@ -103,6 +105,7 @@ def make_plan(
     Args:
         steps: All steps of the run; with outputs where the run failed and ``kind`` is resume.
         existing_resume_run_id: A run of the same resume chain that is live or has succeeded.
+        undone: The steps that other runs of the chain carried over and compensated, each with the run that did.
         from_step: The step an operator chose, as people write it (``charge``, ``charge#2``, ``notify[order-7]``).
 
     Raises:
@@ -110,6 +113,9 @@ def make_plan(
     """
     ordered = sorted(steps, key=lambda step: step.sequence)
     draft = _plan_rerun(run, ordered, standing) if kind == "rerun" else _plan_resume(run, ordered, standing, from_step)
+    if undone and draft.refused is None:
+        again = (step.step for step in draft.kept if step.step in undone)
+        draft.refused = next((undone_elsewhere(step, undone[step]) for step in again), None)
     if kind == "resume" and draft.refused is None and existing_resume_run_id is not None:
         draft.refused = AlreadyResumed("A resume of this run exists already.", runId=existing_resume_run_id)
     changed = code_changed(run.code_version, standing.code_version)

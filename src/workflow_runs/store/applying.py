@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..clock import LeaseTime
-from ..errors import AlreadyResumed, ClaimLost, EntryRejected, IdempotencyKeyReused, NotFound, ResumeNotAllowed
+from ..errors import (
+    AlreadyResumed,
+    ClaimLost,
+    EntryRejected,
+    IdempotencyKeyReused,
+    NotFound,
+    ResumeNotAllowed,
+)
 from ..model.entries import (
     ActionTaken,
     Beat,
@@ -35,10 +42,11 @@ from ..model.entries import (
     StepStarted,
     StepUndone,
 )
-from ..model.records import ErrorRecord
-from ..model.requests import Action
+from ..model.records import ErrorRecord, StepKey
+from ..model.requests import Action, Seed
 from ..model.states import RecordingMode, RunState
 from . import statements as sql
+from .base import undone_elsewhere
 from .entry_rows import (
     Row,
     audit_row,
@@ -125,7 +133,7 @@ class EntryApplier:
         if action is not None and is_disputed(action):
             if session.row(sql.RUN_HEAD, (run_id,)) is not None:
                 return RunStarted(run_id, created=True)
-            earlier = self._take_up(action, run_id, started_ms(run_id))
+            earlier = self._take_up(action, run_id, started_ms(run_id), request.seeds)
             if earlier is not None:
                 return RunStarted(earlier, created=False)
         if not session.run(sql.INSERT_RUN, row):
@@ -218,7 +226,7 @@ class EntryApplier:
         row = audit_row(entry.action, entry.audit_id, entry.at_ms, entry.workflow_name, entry.run_id)
         self._session.run(sql.INSERT_AUDIT, row)
 
-    def _take_up(self, action: Action, run_id: str, at_ms: int) -> str | None:
+    def _take_up(self, action: Action, run_id: str, at_ms: int, seeds: Sequence[Seed] = ()) -> str | None:
         """Take the action's key and its claim on a failure for a run; or return the run that has the key, and take nothing."""
         earlier = self._run_of_key(action)
         if earlier is not None:
@@ -226,7 +234,7 @@ class EntryApplier:
         failure = action.target_run_id if action.claims_failure else None
         if failure is not None:
             try:
-                self._check_failure(failure, run_id)
+                self._check_failure(failure, run_id, seeds)
             except AlreadyResumed:
                 # By the same request, perhaps, which was made twice at once: while this one waited for the lock the other got through.
                 earlier = self._run_of_key(action)
@@ -253,12 +261,13 @@ class EntryApplier:
             raise IdempotencyKeyReused("The idempotency key was used before with another request.")
         return str(run_id)
 
-    def _check_failure(self, failed_run_id: str, child_run_id: str) -> None:
+    def _check_failure(self, failed_run_id: str, child_run_id: str, seeds: Sequence[Seed]) -> None:
         """Return when a failed run may be resumed, and nobody else can begin to until the transaction ends.
 
         There is at most one unfinished or succeeded resume. The whole chain decides, not the parent alone: when a failure was resumed, the
         resume failed and was resumed in turn, then the last of them may be at work on the very step that a second resume of the first
-        would execute again.
+        would execute again. And when a resume carried a step over, failed and undid it, the step is undone for all of them, although the
+        failure that executed it has it on record as succeeded.
         """
         session = self._session
         found = session.row(sql.CHAIN_OF, (failed_run_id,))
@@ -280,6 +289,10 @@ class EntryApplier:
         other = session.row(sql.LIVE_OF_CHAIN, (chain, child_run_id))
         if other is not None:
             raise AlreadyResumed("The failed run has been resumed already.", runId=other[0])
+        kept = {seed.step for seed in seeds}
+        for *step, undone_by in session.rows(sql.UNDONE_OF_CHAIN, (chain,)) if kept else ():
+            if StepKey(*step) in kept:
+                raise undone_elsewhere(StepKey(*step), undone_by)
 
     # --- steps --------------------------------------------------------------------------------------------------------
 

@@ -21,12 +21,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from ..errors import IncompletePriorStep
 from ..model.entries import Entry
-from ..model.records import Audit, IdempotentAction, Page, Run, RunFilter, RunList, Step
+from ..model.records import Audit, IdempotentAction, Page, Run, RunFilter, RunList, Step, StepKey
 
 # What ``apply`` gives for one entry: the outcome named in ``model.entries``, or the exception that refuses it
 # (a ``Refusal``, ``ClaimLost`` or ``EntryRejected``), returned, not raised.
 Outcome = object
+
+
+def undone_elsewhere(step: StepKey, run_id: str) -> IncompletePriorStep:
+    """Return the refusal of a resume that would keep what another run of its chain has undone."""
+    return IncompletePriorStep(
+        f"Run {run_id} carried step {step.label()} over and compensated it, or tried to: it cannot be kept.",
+        stepName=step.label(),
+        runId=run_id,
+    )
 
 
 class StoreWriter(Protocol):
@@ -58,6 +68,13 @@ class Questions(Protocol):
 
     def get_steps(self, run_id: str, *, outputs: bool = True) -> tuple[Step, ...]:
         """Return the run's steps by sequence, each with all its attempts; without ``outputs`` they are None."""
+        ...
+
+    def undone_of_chain(self, chain_run_id: str) -> dict[StepKey, str]:
+        """Return the steps that resumes of the chain carried over and compensated, or failed to; each with the last run that did.
+
+        They are undone for every run of the chain, although the run that executed them has them on record as succeeded.
+        """
         ...
 
     def get_audit(self, run_id: str) -> tuple[Audit, ...]:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..model.records import Audit, IdempotentAction, Page, Run, RunFilter, RunList, Step
+from ..model.records import Audit, IdempotentAction, Page, Run, RunFilter, RunList, Step, StepKey
 from .base import Questions, StoreWriter
 from .faults import Fault, unavailable
 from .loading import load
@@ -85,6 +85,10 @@ class Database:
     def get_steps(self, run_id: str, *, outputs: bool = True) -> tuple[Step, ...]:
         """See ``base.StoreReader``."""
         return self._reading().get_steps(run_id, outputs=outputs)
+
+    def undone_of_chain(self, chain_run_id: str) -> dict[StepKey, str]:
+        """See ``base.StoreReader``."""
+        return self._reading().undone_of_chain(chain_run_id)
 
     def get_audit(self, run_id: str) -> tuple[Audit, ...]:
         """See ``base.StoreReader``."""

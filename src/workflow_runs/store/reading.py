@@ -17,11 +17,13 @@ from sqlalchemy.pool import QueuePool
 
 from ..clock import ProcessIdentity, this_process
 from ..errors import StoreUnavailable
-from ..model.records import Audit, IdempotentAction, Page, Run, RunFilter, RunList, Step
+from ..model.records import Audit, IdempotentAction, Page, Run, RunFilter, RunList, Step, StepKey
+from ..model.states import Origin
 from . import rows
 from .database import Kind
 from .faults import Fault, unavailable
 from .finding import TOTAL_MAX, Finder
+from .statements import UNDONE_STATES
 from .tables import actions, audit, executors, payloads, runs, steps
 
 T = TypeVar("T")
@@ -36,6 +38,12 @@ _RUN_AND_PAYLOADS = _RUN.add_columns(*(payloads.c[name] for name in rows.PAYLOAD
 _AUDIT = sa.select(*(audit.c[name] for name in rows.AUDIT_FIELDS))
 _STEPS = sa.select(*(steps.c[name] for name in rows.STEP_FIELDS))
 _STEPS_WITHOUT_OUTPUTS = sa.select(*(steps.c[name] for name in rows.STEP_FIELDS[:-1]))
+_UNDONE = (
+    sa.select(steps.c.name, steps.c.key, steps.c.occurrence, steps.c.run_id)
+    .join_from(runs, steps, steps.c.run_id == runs.c.id)
+    .where(steps.c.origin == Origin.SEEDED.value, steps.c.state.in_(UNDONE_STATES))
+    .order_by(steps.c.run_id)
+)
 
 
 class DatabaseReader:
@@ -103,6 +111,14 @@ class DatabaseReader:
             return ()
         chosen = (_STEPS if outputs else _STEPS_WITHOUT_OUTPUTS).where(steps.c.run_id == run_id)
         return rows.steps_of(self._ask(lambda connection: connection.execute(chosen).all()))
+
+    def undone_of_chain(self, chain_run_id: str) -> dict[StepKey, str]:
+        """See ``base.Questions``."""
+        if not _can_be_stored((chain_run_id,)):
+            return {}
+        chosen = _UNDONE.where(runs.c.chain_run_id == chain_run_id)
+        found = self._ask(lambda connection: connection.execute(chosen).all())
+        return {StepKey(*step): run_id for *step, run_id in found}
 
     def get_audit(self, run_id: str) -> tuple[Audit, ...]:
         """See ``base.Questions``; at most ``AUDIT_MAX``."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..model.states import RUN_STATUS, STEP_TRANSITIONS, RunState, RunStatus, StepState, is_finished, may_follow
+from ..model.states import RUN_STATUS, STEP_TRANSITIONS, Origin, RunState, RunStatus, StepState, is_finished, may_follow
 from .schema import CLAIMED
 
 _FOR_UPDATE = " {for update}"
@@ -43,6 +43,10 @@ class Dialect:
             )
             self._said[statement] = said
         return said
+
+
+# States of a step whose effect is gone, or may be.
+UNDONE_STATES = (StepState.COMPENSATED.value, StepState.COMPENSATION_FAILED.value)
 
 
 def marks(count: int) -> str:
@@ -161,6 +165,14 @@ IS_LIVE_OR_SUCCEEDED = "SELECT completed_at IS NULL OR state = 'succeeded' FROM 
 LIVE_OF_CHAIN = (
     "SELECT id FROM workflow_runs WHERE chain_run_id = ? AND id <> ? AND (completed_at IS NULL OR state = 'succeeded') "
     "ORDER BY id LIMIT 1"
+)
+
+# What resumes of the chain carried over and undid, or may have undone. What a run executed and undid itself is not among it: no other
+# run keeps that.
+UNDONE_OF_CHAIN = (
+    "SELECT s.name, s.key, s.occurrence, s.run_id FROM workflow_runs AS r JOIN workflow_run_steps AS s ON s.run_id = r.id "
+    f"WHERE r.chain_run_id = ? AND s.origin = '{Origin.SEEDED.value}' AND s.state IN ({literals(UNDONE_STATES)}) "
+    "ORDER BY s.run_id"
 )
 CLAIM_FAILURE = "UPDATE workflow_runs SET resumed_by_run_id = ? WHERE id = ?"
 
