@@ -132,14 +132,16 @@ def test_a_sibling_that_fails_in_a_task_group_cancels_the_others_and_that_is_wha
 
 
 def test_a_thread_that_ended_although_a_sibling_had_failed_is_undone(ground, calls):
-    failed = threading.Event()
+    began, failed = threading.Event(), threading.Event()
 
     def charge():
+        began.set()
         # Past the cancellation by the group: this coroutine takes it in and waits for the thread.
         failed.wait(10)
         return "paid"
 
     async def fail():
+        await asyncio.to_thread(began.wait, 10)
         asyncio.get_running_loop().call_later(0.01, failed.set)
         raise ValueError("no")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import IncompletePriorStep
 from .records import StepKey
 from .states import EffectClass, StepKind
 
@@ -62,3 +63,12 @@ class RunRequest:
     seeds: tuple[Seed, ...] = ()
     code_version: str | None = None
     action: Action | None = None
+
+
+def undone_elsewhere(step: StepKey, run_id: str) -> IncompletePriorStep:
+    """Return the refusal of a resume that would keep what another run of its chain has undone."""
+    return IncompletePriorStep(
+        f"Run {run_id} carried step {step.label()} over and compensated it, or tried to: it cannot be kept.",
+        stepName=step.label(),
+        runId=run_id,
+    )

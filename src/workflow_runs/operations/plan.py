@@ -32,7 +32,7 @@ from ..errors import (
 )
 from ..model.jsontext import check_json
 from ..model.records import Run, Step, StepKey
-from ..model.requests import Seed
+from ..model.requests import Seed, undone_elsewhere
 from ..model.states import (
     KEPT_STEP_STATES,
     REPEATABLE_EFFECTS,
@@ -42,7 +42,6 @@ from ..model.states import (
     StepKind,
     StepState,
 )
-from ..store.base import undone_elsewhere
 from .drift import code_changed
 from .policy import Standing, may_rerun, may_resume, needs_confirmation
 

@@ -43,10 +43,9 @@ from ..model.entries import (
     StepUndone,
 )
 from ..model.records import ErrorRecord, StepKey
-from ..model.requests import Action, Seed
+from ..model.requests import Action, Seed, undone_elsewhere
 from ..model.states import RecordingMode, RunState
 from . import statements as sql
-from .base import undone_elsewhere
 from .entry_rows import (
     Row,
     audit_row,

@@ -21,22 +21,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..errors import IncompletePriorStep
 from ..model.entries import Entry
 from ..model.records import Audit, IdempotentAction, Page, Run, RunFilter, RunList, Step, StepKey
 
 # What ``apply`` gives for one entry: the outcome named in ``model.entries``, or the exception that refuses it
 # (a ``Refusal``, ``ClaimLost`` or ``EntryRejected``), returned, not raised.
 Outcome = object
-
-
-def undone_elsewhere(step: StepKey, run_id: str) -> IncompletePriorStep:
-    """Return the refusal of a resume that would keep what another run of its chain has undone."""
-    return IncompletePriorStep(
-        f"Run {run_id} carried step {step.label()} over and compensated it, or tried to: it cannot be kept.",
-        stepName=step.label(),
-        runId=run_id,
-    )
 
 
 class StoreWriter(Protocol):
