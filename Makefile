@@ -23,6 +23,8 @@ unexport VIRTUAL_ENV
 
 .PHONY: demo test lint bench lock clean
 .DEFAULT_GOAL := test
+# The first line that `make demo` prints is the address of the desk, for people and scripts alike.
+.SILENT: demo $(VENV)/.demo $(VENV)/.python .cache/uv/bin/uv
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.demo $(ARGS)
