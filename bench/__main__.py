@@ -7,9 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from bench import busy, footprint, lists, throughput
+from bench import busy, counting, footprint, lists, pages, throughput
 from bench.databases import databases
 from bench.report import machine
+
+PARTS = ("throughput", "busy", "counting", "lists", "pages", "footprint")
 
 
 def main() -> None:
@@ -18,7 +20,7 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="two short rounds, small tables, no DBOS at 200: two minutes"
     )
-    parser.add_argument("--only", choices=("throughput", "busy", "lists", "footprint"), help="one part of it")
+    parser.add_argument("--only", choices=PARTS, help="one part of it")
     parser.add_argument("--database", choices=("sqlite", "postgresql"), help="one kind of it")
     parser.add_argument("--rounds", type=int, help="default 5")
     parser.add_argument("--sizes", type=int, nargs="+", help="runs in the lists; default 10000 1000000")
@@ -44,11 +46,19 @@ def _report(options: argparse.Namespace, kinds: list[str], new: Callable[[str], 
             _say(f"a busy loop on {kind}")
             yield ""
             yield from busy.measure(kind, new)
+        if options.only in {None, "counting"}:
+            _say(f"the rollup on {kind}")
+            yield ""
+            yield from counting.measure(kind, new)
         if options.only in {None, "lists"}:
             _say(f"lists on {kind}")
             sizes = options.sizes or ([10_000] if options.quick else [10_000, 1_000_000])
             yield ""
             yield from lists.measure(kind, new, sizes)
+        if options.only in {None, "pages"}:
+            _say(f"pages on {kind}")
+            yield ""
+            yield from pages.measure(kind, new, max(options.sizes or [10_000 if options.quick else 1_000_000]))
         if options.only in {None, "footprint"}:
             _say(f"bytes on {kind}")
             yield ""

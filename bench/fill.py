@@ -1,7 +1,7 @@
 """Many runs, put straight into the tables: nothing else writes rows past the journal, and nothing but the lists' speed is measured on them.
 
 Names are as uneven as in life (Zipf over 50 workflows), 2 % of the runs failed, 0.4 % were cancelled, 0.1 % are running, and each has a
-common tag (of ten) and a rare one (of 10,000).
+common tag (of ten) and a rare one (of 10,000). The rollup counts them as it would have.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from sqlalchemy import Table
 from bench.databases import libpq
 from bench.worker import PAYLOAD
 from workflow_runs.clock import from_millis, run_id_floor, to_millis
+from workflow_runs.store.rollup import COUNT_COLUMNS, RollupKey, count, half_hour, took_class
 from workflow_runs.store.schema import duration_class
-from workflow_runs.store.tables import payloads, run_tags, runs, steps
+from workflow_runs.store.tables import payloads, rollup, run_tags, runs, steps
 
 NAMES = [f"workflow-{number:02}" for number in range(50)]
 WEIGHTS = [1 / (rank + 1) for rank in range(len(NAMES))]
 COMMON_TAGS = [f"region:{number}" for number in range(10)]
 RARE_TAGS = 10_000
-EVERY_MS = 500  # between two runs
+EVERY_MS = 1_250  # between two runs: a million are a fortnight
 STEPS = 5  # of the newest thousand runs; no list reads a step
 RUNS_WITH_STEPS = 1_000
 CHUNK = 10_000
@@ -68,12 +69,15 @@ def _copy(server: psycopg.Connection, table: Table, values: Iterable[Row]) -> No
 def _tables(ids: list[str], source: random.Random) -> Iterator[dict[Table, list[Row]]]:
     """Yield rows, some thousand runs at a time, by table."""
     with_steps = set(ids[-RUNS_WITH_STEPS:])
+    ended: dict[RollupKey, list[int]] = {}
     for first in range(0, len(ids), CHUNK):
         chunk: dict[Table, list[Row]] = {runs: [], payloads: [], run_tags: [], steps: []}
         for place, run_id in enumerate(ids[first : first + CHUNK], first):
             started = to_millis(END) - (len(ids) - place) * EVERY_MS
             tags = (source.choice(COMMON_TAGS), f"order:{source.randrange(RARE_TAGS)}")
-            chunk[runs].append(_row(runs, _run(run_id, started, tags, source)))
+            run = _run(run_id, started, tags, source)
+            _count(ended, run, started)
+            chunk[runs].append(_row(runs, run))
             chunk[payloads].append(
                 _row(payloads, {"run_id": run_id, "input": f'"{PAYLOAD}"', "result": f'"{PAYLOAD}"'})
             )
@@ -81,6 +85,15 @@ def _tables(ids: list[str], source: random.Random) -> Iterator[dict[Table, list[
             if run_id in with_steps:
                 chunk[steps] += [_row(steps, _step(run_id, number, started)) for number in range(STEPS)]
         yield chunk
+    yield {rollup: [(*key, 0, *counts) for key, counts in ended.items()]}
+
+
+def _count(ended: dict[RollupKey, list[int]], run: dict[str, object], started: int) -> None:
+    duration_ms, state = run["duration_ms"], str(run["state"])
+    if isinstance(duration_ms, int):
+        key = RollupKey(half_hour(started), str(run["workflow_name"]))
+        counts = ended.setdefault(key, [0] * len(COUNT_COLUMNS))
+        count(counts, state, took_class(duration_ms) if state == "succeeded" else None)
 
 
 def _run(run_id: str, started: int, tags: tuple[str, str], source: random.Random) -> dict[str, object]:

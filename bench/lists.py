@@ -1,5 +1,5 @@
-"""What a page of the list costs at ten thousand runs and at a million, driver and records included: the median, and the best, which is
-what it costs when nothing else uses the machine.
+"""What a page of the list, and a figure, costs at ten thousand runs and at a million, driver and records included: the median, and the
+best, which is what it costs when nothing else uses the machine.
 """
 
 from __future__ import annotations
@@ -7,8 +7,9 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
-from bench.fill import COMMON_TAGS, NAMES, fill
+from bench.fill import COMMON_TAGS, END, NAMES, fill
 from bench.report import number, table
 from workflow_runs.clock import Clock
 from workflow_runs.model.records import Page, RunFilter
@@ -32,11 +33,11 @@ def measure(kind: str, new: Callable[[str], str], sizes: list[int]) -> Iterator[
         began = time.perf_counter()
         ids = fill(url, size)
         filled_s = time.perf_counter() - began
-        for name, question in _questions(store, ids).items():
+        for name, question in {**_questions(store, ids), **_figures(store)}.items():
             times.setdefault(name, []).append(_ask(question))
         times.setdefault("(filling the tables, s)", []).append(number(filled_s))
         store.close()
-    yield f"### A page of {PAGE} summaries, {kind}: median (best) ms of {ASKED}\n"
+    yield f"### A page of {PAGE} summaries, and figures, {kind}: median (best) ms of {ASKED}\n"
     yield from table(["", *(f"{size:,} runs" for size in sizes)], ([name, *cells] for name, cells in times.items()))
 
 
@@ -62,6 +63,28 @@ def _questions(store: Store, ids: list[str]) -> dict[str, Question]:
         "failed, middle page, by cursor": page(RunFilter(statuses=(RunStatus.FAILED,)), after=middle),
         "first page with payloads": lambda: store.list_runs(RunFilter(), Page(PAGE), payloads=True, total=False),
         "one run and its 5 steps": lambda: (store.get_run(newest), store.get_steps(newest)),
+    }
+
+
+def _figures(store: Store) -> dict[str, Question]:
+    day, fortnight = END - timedelta(days=1), END - timedelta(days=14)
+
+    def histogram(where: RunFilter) -> Question:
+        return lambda: store.histogram(where, day, END, 48)
+
+    return {
+        "histogram of a day": histogram(RunFilter()),
+        "histogram of a day, workflow and failed": histogram(
+            RunFilter(workflow_names=(NAMES[3],), statuses=(RunStatus.FAILED,))
+        ),
+        "histogram of a day, common tag (from rows)": histogram(RunFilter(tags=(COMMON_TAGS[0],))),
+        "totals of a day": lambda: store.totals(day, END, ()),
+        "totals of a day, one workflow": lambda: store.totals(day, END, (NAMES[3],)),
+        "workflows over a day, 24 bars each": lambda: store.workflow_figures(day, END, 24, ()),
+        "workflows over a fortnight": lambda: store.workflow_figures(fortnight, END, 0, ()),
+        "workflows over a fortnight, 14 bars each": lambda: store.workflow_figures(fortnight, END, 14, ()),
+        "names of workflows": lambda: store.recorded_workflows(500),
+        "number of failed runs, to 10,000": lambda: store.count_runs(RunFilter(statuses=(RunStatus.FAILED,)), 10_000),
     }
 
 

@@ -13,7 +13,16 @@ BANNED_CALLS = {"__import__", "eval", "exec", "os.popen", "os.system", "yaml.loa
 SQL_CALLS = {"exec_driver_sql", "execute", "literal_column", "text"}
 
 # Who decides gets the time as a value. Of the clock's module it may use what computes with times and ids.
-DECIDING = ("execution/replay.py", "model/", "operations/drift.py", "operations/plan.py", "operations/policy.py")
+DECIDING = (
+    "execution/replay.py",
+    "model/",
+    "operations/drift.py",
+    "operations/plan.py",
+    "operations/policy.py",
+    "operations/search.py",
+    "operations/search_text.py",
+    "operations/verdict.py",
+)
 ARITHMETIC = {"from_millis", "run_id_floor", "run_id_millis", "step_id", "to_millis"}
 
 

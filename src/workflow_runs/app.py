@@ -116,6 +116,7 @@ class WorkflowRuns:
 
     def close(self, drain_s: float | None = None) -> None:
         """Stop politely: steps in flight may end for ``drain_s`` seconds, other runs are handed back. Idempotent."""
+        self.desk.changes.close()
         self.engine.close(drain_s)
         self.journal.close()
         self.store.close()

@@ -38,7 +38,7 @@ from .errors import (
 )
 from .model.jsontext import RawJson, canonical, to_json
 from .model.records import Attempt, ErrorRecord, Run, RunList, Step, StepKey
-from .model.states import STEP_STATUS, Idempotency
+from .model.states import RUN_STATUS, STEP_STATUS, Idempotency, RunState
 from .settings import Limits
 
 Json: TypeAlias = dict[str, Any]
@@ -375,6 +375,29 @@ def plan_json(plan: PlanView) -> Json:
             "confirmRequired": plan.confirm_required,
             "hash": plan.hash,
         }
+    }
+
+
+class NoticeView(Protocol):
+    """What is read of a notice."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def state(self) -> RunState | None: ...
+    @property
+    def step(self) -> StepKey | None: ...
+
+
+def notice_json(notice: NoticeView) -> Json:
+    """Return what a stream says of a run that changed. Without a status or a step they are not known where it was noticed."""
+    return {
+        "id": notice.run_id,
+        "rev": notice.number,
+        "status": None if notice.state is None else RUN_STATUS[notice.state].value,
+        "step": None if notice.step is None else notice.step.label(),
     }
 
 

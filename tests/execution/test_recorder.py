@@ -440,6 +440,7 @@ def test_losses_are_counted_logged_once_and_a_gap_and_the_end_is_kept(absent, ca
     run = runs.store.get_run(recorder.run_id)
     assert (run.state, run.has_gap) == (RunState.SUCCEEDED, True)
     assert recorder.lost == lost - 1  # the end arrived
+    assert runs.journal.stats().dropped == lost - 1
 
 
 def test_a_run_whose_begin_found_no_room_is_recorded_later(absent):

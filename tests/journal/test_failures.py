@@ -6,8 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from workflow_runs.clock import Clock
 from workflow_runs.errors import EntryRejected, JournalClosed, SchemaMismatch, StoreUnavailable
+from workflow_runs.journal import Journal
 from workflow_runs.model.entries import GapNoted
+from workflow_runs.settings import JournalSettings
 
 DEADLINE_S = 60.0
 FOREVER = 10_000  # failures: more than any test lives to see
@@ -90,6 +93,31 @@ def test_health_and_the_last_error_tell_of_an_outage_and_its_end(memory, journal
     journal.close(DEADLINE_S)
     assert len([line for line in caplog.messages if "cannot be used" in line]) == 1  # not one line for each attempt
     assert "can be used again" in caplog.text
+
+
+def test_stats_tell_since_when_the_oldest_entry_is_tried(memory):
+    clock = SettableClock()
+    journal = Journal(memory, JournalSettings(retry_pause_s=0.001), clock)
+    assert journal.stats().oldest_s is None
+    memory.failures.extend(away(FOREVER))
+    receipt = journal.submit(GapNoted("a"))
+    memory.wait_for_attempts(2)
+    clock.ahead_s = 90.0
+    journal.submit(GapNoted("b"))
+    assert journal.stats().oldest_s >= 90.0
+    memory.failures.clear()
+    receipt.result(DEADLINE_S)
+    journal.close(DEADLINE_S)
+    assert (journal.stats().queued, journal.stats().oldest_s) == (0, None)
+
+
+class SettableClock(Clock):
+    """The machine's clock, put forward by hand."""
+
+    ahead_s = 0.0
+
+    def monotonic(self):
+        return super().monotonic() + self.ahead_s
 
 
 def test_a_schema_of_another_version_is_waited_for_like_an_outage(memory, journal):

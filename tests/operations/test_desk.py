@@ -1,10 +1,14 @@
 """Questions to the desk: runs, workflows, plans."""
 
+import os
+from datetime import timedelta
+
 import pytest
 
 from workflow_runs.errors import InvalidQuery, NotFound
+from workflow_runs.model.figures import Totals
 from workflow_runs.model.records import Page, RunFilter, StepKey
-from workflow_runs.model.states import Idempotency, RunState
+from workflow_runs.model.states import Idempotency, RunState, RunStatus
 from workflow_runs.operations.desk import Desk
 
 
@@ -42,6 +46,32 @@ def test_workflows_say_what_can_be_done_with_them(sqlite_shop):
 
 def test_a_process_without_a_registry_knows_no_workflows(sqlite_shop):
     assert Desk(sqlite_shop.store, sqlite_shop.journal, None, None).workflows() == ()
+
+
+def test_figures_are_counted_as_runs_end(shop):
+    since = shop.clock.now() - timedelta(hours=1)
+    until = since + timedelta(hours=2)
+    assert shop.desk.totals(since, until) == Totals(0, 0, 0, 0, None, None)
+    shop.failed()
+    shop.end(shop.live(), RunState.SUCCEEDED, step=None)
+    shop.live("payout")
+    totals = shop.desk.totals(since, until)
+    assert (totals.succeeded, totals.failed, totals.live, totals.success_rate) == (1, 1, 1, 0.5)
+    checkout, payout = shop.desk.workflow_figures(since, until, spark_bars=4)
+    assert (checkout.workflow_name, checkout.ended, payout.live) == ("checkout", 2, 1)
+    assert sum(bar.total for bar in checkout.spark) == 2
+    assert sum(bar.total for bar in shop.desk.histogram(RunFilter(), since, until, 7).bars) == 3
+    assert shop.desk.recorded_workflows() == ("checkout", "payout")
+    assert shop.desk.count_runs(RunFilter(statuses=(RunStatus.RUNNING,))) == (1, False)
+
+
+def test_health_tells_of_the_journal_and_of_the_database(sqlite_shop):
+    healthy = sqlite_shop.desk.health()
+    assert (healthy.queued, healthy.oldest_s, healthy.failures, healthy.dropped) == (0, None, 0, 0)
+    assert healthy.database_ms >= 0
+    os.rename(sqlite_shop.store.url.removeprefix("sqlite:///"), sqlite_shop.store.url.removeprefix("sqlite:///") + ".gone")
+    sqlite_shop.store.close()
+    assert sqlite_shop.desk.health().database_ms is None
 
 
 def test_a_plan_says_what_is_kept_and_executed_and_changes_nothing(shop):

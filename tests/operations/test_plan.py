@@ -14,7 +14,7 @@ from workflow_runs.model.states import (
     StepKind,
     StepState,
 )
-from workflow_runs.operations.plan import make_plan
+from workflow_runs.operations.plan import GuardAnswer, make_plan
 from workflow_runs.operations.policy import Standing
 
 DONE, FAILED, RUNNING = StepState.SUCCEEDED, StepState.FAILED, StepState.RUNNING
@@ -204,6 +204,16 @@ def test_a_kept_output_that_cannot_be_read_refuses_the_resume(make_run, make_ste
     assert refusal(plan) == "incomplete_prior_step"
 
 
+def test_an_output_that_is_gone_refuses_the_resume_where_one_was_recorded(make_run, make_step):
+    steps = [make_step(1, "reserve", output=None), make_step(2, "charge", FAILED)]
+    plan = resume(make_run(), *steps)
+    assert (refusal(plan), plan.refused.details) == ("incomplete_prior_step", {"stepName": "reserve"})
+    # Who records from elsewhere need not say what a step gave, and a resume of that run is handed as much.
+    assert refusal(resume(make_run(mode=RecordingMode.OBSERVE), *steps)) is None
+    carried = [make_step(1, "reserve", StepState.SKIPPED, output=None), make_step(2, "charge", FAILED)]
+    assert refusal(resume(make_run(), *carried)) is None
+
+
 def test_another_resume_refuses_and_is_named(make_run, make_step):
     plan = resume(make_run(), make_step(1, "charge", FAILED), existing_resume_run_id="wfrn_other")
     assert (refusal(plan), plan.refused.details) == ("already_resumed", {"runId": "wfrn_other"})
@@ -245,6 +255,8 @@ def test_the_hash_is_stable_and_changes_with_all_that_the_plan_is_made_of(make_r
     assert resume(run, charge, reserve).hash == base.hash
     others = [
         resume(replace(run, id="wfrn_other"), reserve, charge),
+        resume(replace(run, input='{"order":8}'), reserve, charge),
+        resume(replace(run, input=None), reserve, charge),
         resume(run, make_step(1, "reserve", output='{"ref":2}'), charge),
         resume(run, reserve, charge, make_step(3, "notify")),
         resume(run, reserve, charge, from_step="reserve"),
@@ -252,3 +264,10 @@ def test_the_hash_is_stable_and_changes_with_all_that_the_plan_is_made_of(make_r
         rerun(run, reserve, charge),
     ]
     assert len({plan.hash for plan in (base, *others)}) == 1 + len(others)
+
+
+def test_a_plan_says_that_a_guard_is_still_to_be_asked_and_the_hash_does_not_depend_on_it(make_run, make_step):
+    run, charge = make_run(), make_step(1, "charge", FAILED)
+    plain, guarded = resume(run, charge), resume(run, charge, guarded=True)
+    assert (plain.guard, guarded.guard) == (GuardAnswer.NONE, GuardAnswer.NOT_ASKED)
+    assert plain.hash == guarded.hash

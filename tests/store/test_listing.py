@@ -1,5 +1,7 @@
 """The list: every filter gives what a look at each run would give, in pages that hold still."""
 
+import itertools
+import json
 import random
 from datetime import timedelta
 
@@ -9,13 +11,41 @@ from hypothesis import HealthCheck, given, settings
 
 from workflow_runs.clock import run_id_millis
 from workflow_runs.model.entries import RunEnded
-from workflow_runs.model.records import ErrorRecord, Page, RunFilter
-from workflow_runs.model.states import RUN_STATUS, RunState, RunStatus, is_finished, may_follow
+from workflow_runs.model.records import Choice, ErrorRecord, Page, RunField, RunFilter, RunKind, StepKey
+from workflow_runs.model.states import RunState, RunStatus, is_finished, may_follow
+from workflow_runs.operations.search import FIELDS, parse_query
 from workflow_runs.store import finding
 
 RUNS = 160
 NAMES, TAGS, USERS = ("checkout", "refund", "rebook"), ("eu", "us", "a,b", 'q"'), ("ada", "bob")
 TRIGGERS = ("api", "manual", "nightly")
+MESSAGES = (
+    "card declined",
+    "Card DECLINED: 50%",
+    "a_b",
+    "axb",
+    "C:\\temp",
+    "Überweisung",
+    "überweisung",
+    "İ",
+    'it\'s "x"',
+)
+CODE_VERSIONS = ("v1", "v2", None)
+INPUTS = (
+    None,
+    "null",
+    "42",
+    '"42"',
+    '{"id":42,"name":"Ann, Lee","ok":true,"none":null}',
+    '{"id":"42","name":"ann, lee","ok":"true","none":"null"}',
+    '{"id":42.0,"name":"\\u0041nn, Lee","ok":1}',
+    '{"id":1e3,"rooms":[{"id":"a"},{"id":"b"}]}',
+    '{"id":[42],"rooms":{"0":{"id":"a"},"x-y":"ü"}}',
+    '{"id":{"id":42},"rooms":[[7,8],"[]"],"größe":"\\u00fc"}',
+    '{"id":42',  # damaged, as are the next two
+    "",
+    '{"id":42,"x":NaN}',
+)
 MINUTE = 60_000
 
 
@@ -40,6 +70,9 @@ def filled(record):
                 tags=tuple(dice.sample(TAGS, dice.randrange(4))),
                 triggered_by_user_id=dice.choice([None, *USERS]),
                 state=RunState.RUNNING,
+                resume_from=StepKey("charge") if lineage and dice.random() < 0.5 else None,
+                code_version=dice.choice(CODE_VERSIONS),
+                input=INPUTS[number % len(INPUTS)],
                 **lineage,
             )
         )
@@ -48,20 +81,67 @@ def filled(record):
         if is_finished(state):
             if not may_follow(RunState.RUNNING, state):
                 state = RunState.FAILED
-            failed = RUN_STATUS[state] is RunStatus.FAILED
-            error = ErrorRecord("no", fingerprint=dice.choice(["f1", "f2"])) if failed else None
+            error = None
+            if state is not RunState.SUCCEEDED:
+                step = dice.choice(["charge", "book", None])
+                error = ErrorRecord(dice.choice(MESSAGES), step_name=step, fingerprint=dice.choice(["f1", "f2"]))
             took = int(dice.lognormvariate(9, 4))
             entries.append(RunEnded(run_id, state, run_id_millis(run_id) + took, error=error))
         elif state is not RunState.RUNNING:
             entries.append(record.change(run_id, state))
     record.apply(*entries)
-    record.runs = [record.store.get_run(run_id, payloads=False) for run_id in reversed(ids)]
+    failed = [run_id for run_id in ids if record.store.get_run(run_id).status is RunStatus.FAILED]
+    for number, run_id in enumerate(failed[::3]):
+        ids.append(id_at(start + (RUNS + number) * MINUTE, dice))
+        record.write(record.resume(run_id, run_id=ids[-1], resume_from=StepKey("charge")))
+    record.runs = [record.store.get_run(run_id) for run_id in reversed(ids)]
     return record
 
 
 def id_at(millis, dice):
     number = (millis << 80) | (7 << 76) | (2 << 62) | dice.getrandbits(60)
     return "wfrn_" + "".join("0123456789abcdefghjkmnpqrstvwxyz"[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def ascii_lower(text):
+    return text.encode().lower().decode()
+
+
+def scalar_at(text, path):
+    """The scalar at a path of JSON as it is written there; a string without its quotes."""
+    if text is None:
+        return None
+    value = json.loads(text, parse_int=str, parse_float=str)
+    for segment in path:
+        if isinstance(value, dict) and segment in value:
+            value = value[segment]
+        elif isinstance(value, list) and segment.isdigit() and int(segment) < len(value):
+            value = value[int(segment)]
+        else:
+            return None
+    return None if isinstance(value, dict | list) else value if isinstance(value, str) else json.dumps(value)
+
+
+def is_chosen(choice, run):
+    error = run.error if run.status in {RunStatus.FAILED, RunStatus.CANCELLED} else None
+    match choice.field:
+        case RunField.TAG:
+            return not set(choice.values).isdisjoint(run.tags)
+        case RunField.ERROR_STEP:
+            return error is not None and error.step_name in choice.values
+        case RunField.ERROR_TEXT:
+            shown = ascii_lower(error.message) if error else ""
+            return any(ascii_lower(value) in shown for value in choice.values) and error is not None
+        case RunField.INPUT:
+            return scalar_at(run.input, choice.path) in choice.values
+        case field:
+            return getattr(run, field) in choice.values
+
+
+def kind_of(run):
+    if run.parent_run_id is None:
+        return RunKind.ROOT
+    return RunKind.RERUN if run.resume_from is None else RunKind.RESUME
 
 
 def matches(where, run):
@@ -85,6 +165,11 @@ def matches(where, run):
         and (where.started_until is None or run.started_at < where.started_until)
         and (where.duration_ms_min is None or (took is not None and took >= where.duration_ms_min))
         and (where.duration_ms_max is None or (took is not None and took <= where.duration_ms_max))
+        and (not where.kinds or kind_of(run) in where.kinds)
+        and (where.has_resume is None or where.has_resume == (run.resumed_by_run_id is not None))
+        and (where.newer_than is None or run.id > where.newer_than)
+        and all(is_chosen(choice, run) for choice in where.choices)
+        and not any(matches(other, run) for other in where.excluded)
     )
 
 
@@ -111,15 +196,84 @@ def filters(record):
         "started_until": st.none() | times,
         "duration_ms_min": st.none() | durations,
         "duration_ms_max": st.none() | durations,
+        "kinds": st.lists(st.sampled_from(list(RunKind)), max_size=2).map(tuple),
+        "has_resume": st.sampled_from([None, True, False]),
+        "newer_than": st.none() | ids,
+        "choices": st.lists(choices(ids), max_size=2).map(tuple),
     }
+
     # Few conditions at a time: with all of them nothing is ever found.
-    return st.lists(st.sampled_from(sorted(some)), max_size=3, unique=True).flatmap(
-        lambda names: st.builds(RunFilter, **{name: some[name] for name in names})
+    def built(most, **more):
+        return st.lists(st.sampled_from(sorted(some)), max_size=most, unique=True).flatmap(
+            lambda names: st.builds(RunFilter, **{name: some[name] for name in names}, **more)
+        )
+
+    leaving_out = st.just(()) | st.lists(built(2), max_size=2).map(tuple)
+    twice = built(1, excluded=built(1).map(lambda where: (where,))).map(lambda where: (where,))
+    return built(3, excluded=leaving_out | twice)
+
+
+def choices(ids):
+    some = {
+        RunField.WORKFLOW_NAME: st.sampled_from([*NAMES, "none"]),
+        RunField.CORRELATION_ID: st.sampled_from(["c-1", "c-2", "none"]),
+        RunField.TRIGGER: st.sampled_from(TRIGGERS),
+        RunField.TRIGGERED_BY_USER_ID: st.sampled_from(USERS),
+        RunField.PARENT_RUN_ID: ids,
+        RunField.FINGERPRINT: st.sampled_from(["f1", "f2", "none"]),
+        RunField.CODE_VERSION: st.sampled_from(["v1", "v2", "none"]),
+        RunField.ERROR_STEP: st.sampled_from(["charge", "book", "none"]),
+        RunField.TAG: st.sampled_from([*TAGS, "none"]),
+        RunField.ERROR_TEXT: st.sampled_from(
+            [*MESSAGES, "CARD declined", "50%", "%", "a_b", "\\", "ÜBERWEISUNG", "überweisung", "i", "'", '"', ""]
+        ),
+    }
+    assert {*some, RunField.INPUT} == set(RunField)
+    whole = [
+        st.builds(Choice, st.just(field), st.lists(values, min_size=1, max_size=3).map(tuple))
+        for field, values in some.items()
+    ]
+    paths = [
+        "id",
+        "name",
+        "ok",
+        "none",
+        "rooms.0.id",
+        "rooms.1.id",
+        "rooms.0",
+        "rooms.0.1",
+        "rooms.x-y",
+        "größe",
+        "id.id",
+    ]
+    values = [
+        "42",
+        "42.0",
+        "1e3",
+        "1000.0",
+        "Ann, Lee",
+        "true",
+        "1",
+        "null",
+        "a",
+        "b",
+        "8",
+        "ü",
+        "[]",
+        "[42]",
+        '{"id":42}',
+    ]
+    inside = st.builds(
+        Choice,
+        st.just(RunField.INPUT),
+        st.lists(st.sampled_from(values), min_size=1, max_size=3).map(tuple),
+        st.sampled_from(paths).map(lambda path: tuple(path.split("."))),
     )
+    return st.one_of(*whole, inside)
 
 
 def test_any_filter_gives_what_a_look_at_each_run_would(filled):
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(where=filters(filled), limit=st.integers(1, 60), offset=st.sampled_from([0, 0, 1, 30, 400]))
     def check(where, limit, offset):
         found = filled.store.list_runs(where, Page(limit, offset), payloads=False)
@@ -130,6 +284,73 @@ def test_any_filter_gives_what_a_look_at_each_run_would(filled):
         assert found.next_after == (shown[-1] if offset + limit < len(ids) else None)
 
     check()
+
+
+def terms(record, now):
+    """A term of each field of the query grammar, and what it says of a run."""
+    parent = next(run.parent_run_id for run in record.runs if run.parent_run_id)
+    middle = record.runs[RUNS // 2].started_at
+    return {
+        "status:failed": lambda run: run.status is RunStatus.FAILED,
+        "status:LOST,running": lambda run: run.state is RunState.LOST or run.status is RunStatus.RUNNING,
+        "status:succeeded": lambda run: run.status is RunStatus.SUCCEEDED,
+        "workflow:checkout,refund": lambda run: run.workflow_name in {"checkout", "refund"},
+        "key:c-1": lambda run: run.correlation_id == "c-1",
+        "c-2": lambda run: run.correlation_id == "c-2",
+        'tag:"a,b"': lambda run: "a,b" in run.tags,
+        "tag:eu,us": lambda run: bool({"eu", "us"} & {*run.tags}),
+        "step:charge": lambda run: run.error is not None and run.error.step_name == "charge",
+        "error:declined": lambda run: run.error is not None and "declined" in run.error.message.lower(),
+        "error:50%": lambda run: run.error is not None and "50%" in run.error.message,
+        "error:a_b,c:": lambda run: run.error is not None and run.error.message in {"a_b", r"C:\temp"},
+        "group:f1": lambda run: run.fingerprint == "f1",
+        "by:me": lambda run: run.triggered_by_user_id == "ada",
+        "by:bob,me": lambda run: run.triggered_by_user_id is not None,
+        "trigger:nightly": lambda run: run.trigger == "nightly",
+        "code:v1": lambda run: run.code_version == "v1",
+        f"parent:{parent}": lambda run: run.parent_run_id == parent,
+        f"since:{middle.isoformat()}": lambda run: run.started_at >= middle,
+        f"from:{middle.isoformat()}": lambda run: run.started_at >= middle,
+        f"to:{middle.isoformat()}": lambda run: run.started_at < middle,
+        "took:>10s": lambda run: (run.duration_ms or 0) > 10_000,
+        "took:50ms..1m": lambda run: run.duration_ms is not None and 50 <= run.duration_ms <= 60_000,
+        "is:stuck": lambda run: (
+            run.status is RunStatus.RUNNING
+            and run.state not in {RunState.WAITING, RunState.PAUSED}
+            and run.started_at < now - timedelta(minutes=100)
+        ),
+        "is:resume": lambda run: kind_of(run) is RunKind.RESUME,
+        "is:rerun,resume": lambda run: kind_of(run) is not RunKind.ROOT,
+        "is:root": lambda run: run.parent_run_id is None,
+        "has:resume": lambda run: run.resumed_by_run_id is not None,
+        "input.id:42": lambda run: scalar_at(run.input, ("id",)) == "42",
+        "input.rooms.0.id:a": lambda run: scalar_at(run.input, ("rooms", "0", "id")) == "a",
+    }
+
+
+def test_terms_of_a_query_find_the_runs_that_they_say_and_negated_the_others(filled):
+    now = filled.clock.now()
+    shown = terms(filled, now)
+    assert {text.partition(":")[0].partition(".")[0] for text in shown if ":" in text} == {
+        name.partition(".")[0] for name in FIELDS
+    }
+    for text, says in shown.items():
+        for query, meant in ((text, True), (f"-{text}", False)):
+            search = parse_query(query, now, me="ada", stuck_after_s=100 * 60)
+            assert search.problem is None
+            found = filled.store.list_runs(search.where, Page(200), payloads=False)
+            assert [run.id for run in found.runs] == [run.id for run in filled.runs if says(run) is meant], query
+            assert 0 < found.total < len(filled.runs), query
+
+
+def test_terms_of_a_query_hold_together(filled):
+    now = filled.clock.now()
+    pairs = list(itertools.combinations(terms(filled, now).items(), 2))
+    for (one, says_one), (other, says_other) in random.Random(3).sample(pairs, 60):
+        where = parse_query(f"{one} -{other}", now, me="ada", stuck_after_s=100 * 60).where
+        assert filled.ids(**{name: getattr(where, name) for name in where.__slots__}) == [
+            run.id for run in filled.runs if says_one(run) and not says_other(run)
+        ], f"{one} -{other}"
 
 
 @pytest.mark.parametrize(
@@ -200,6 +421,15 @@ def test_any_text_is_a_valid_question(filled, text):
         assert filled.ids(**{field: text}) == []
     assert filled.ids(tags=(text,)) == filled.ids(workflow_names=(text,)) == []
     filled.ids(after=text)
+
+
+@pytest.mark.parametrize("text", ["\x00", "\ud800", "none", "%'", "$.x"])
+def test_any_text_is_a_valid_choice(filled, text):
+    everything = [run.id for run in filled.runs]
+    for field in RunField:
+        choice = Choice(field, (text,), ("id",))
+        assert filled.ids(choices=(choice,)) == []
+        assert filled.ids(excluded=(RunFilter(choices=(choice,)),)) == everything
 
 
 def test_filter_by_very_many_names_is_answered(filled):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from workflow_runs.model.records import Page, RunFilter
+from workflow_runs.model.records import Choice, ErrorRecord, Page, RunField, RunFilter, RunKind
 from workflow_runs.model.states import RunState, RunStatus
 
 SINCE, UNTIL = datetime(2026, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
@@ -40,12 +40,51 @@ FILTERS = {
     "slow": {"duration_ms_min": 60_000},
     "between": {"duration_ms_min": 1_000, "duration_ms_max": 30_000},
     "fast": {"duration_ms_max": 50},
+    "derived": {"kinds": (RunKind.RERUN, RunKind.RESUME)},
+    "resumes": {"kinds": (RunKind.RESUME,), "started_since": SINCE},
+    "roots": {"kinds": (RunKind.ROOT,)},
+    "resumes of a name": {"kinds": (RunKind.RESUME,), "workflow_names": ("checkout",)},
+    "resumed": {"has_resume": True},
+    "not resumed": {"has_resume": False, "statuses": (RunStatus.FAILED,)},
+    "newer": {"newer_than": "wfrn_0"},
+    "keys": {"choices": (Choice(RunField.CORRELATION_ID, ("c-1", "c-2")),)},
+    "users": {"choices": (Choice(RunField.TRIGGERED_BY_USER_ID, ("ada", "bob")),)},
+    "triggers": {"choices": (Choice(RunField.TRIGGER, ("nightly", "hourly")),)},
+    "fingerprints": {"choices": (Choice(RunField.FINGERPRINT, ("f1", "f2")),)},
+    "parents": {"choices": (Choice(RunField.PARENT_RUN_ID, ("wfrn_p", "wfrn_q")),)},
+    "names twice": {
+        "workflow_names": ("checkout", "refund"),
+        "choices": (Choice(RunField.WORKFLOW_NAME, ("refund",)),),
+    },
+    "either tag": {"choices": (Choice(RunField.TAG, ("eu", "us")),)},
+    "either tag and status": {"choices": (Choice(RunField.TAG, ("eu", "us")),), "statuses": (RunStatus.FAILED,)},
+    "either tag and one": {"choices": (Choice(RunField.TAG, ("eu", "us")),), "tags": ("eu",)},
+    "failing step": {"choices": (Choice(RunField.ERROR_STEP, ("charge",)),)},
+    "failing steps": {"choices": (Choice(RunField.ERROR_STEP, ("charge", "book")),)},
+    "error": {"choices": (Choice(RunField.ERROR_TEXT, ("declined",)),), "started_since": SINCE},
+    "error of a name": {"choices": (Choice(RunField.ERROR_TEXT, ("no",)),), "workflow_names": ("checkout", "refund")},
+    "code": {"choices": (Choice(RunField.CODE_VERSION, ("v1",)),), "started_since": SINCE},
+    "input": {"choices": (Choice(RunField.INPUT, ("42",), ("rooms", "0", "id")),), "started_since": SINCE},
+    "without a name": {"excluded": (RunFilter(workflow_names=("checkout",)),), "started_since": SINCE},
+    "without a tag": {"excluded": (RunFilter(tags=("eu",)),), "started_since": SINCE},
+    "failed without a name": {"excluded": (RunFilter(workflow_names=("checkout",)),), "statuses": (RunStatus.FAILED,)},
+    "tag without a state": {"excluded": (RunFilter(states=(RunState.FAILED,)),), "tags": ("eu",)},
+    "without an input": {
+        "excluded": (RunFilter(choices=(Choice(RunField.INPUT, ("42",), ("id",)),)),),
+        "statuses": (RunStatus.FAILED,),
+    },
+    "without what is stuck": {
+        "excluded": (RunFilter(statuses=(RunStatus.RUNNING,), started_until=UNTIL),),
+        "started_since": SINCE,
+    },
 }
 
 
 def test_every_field_of_the_filter_is_asked_about():
     asked = {field for where in FILTERS.values() for field in where}
     assert asked == {field.name for field in dataclasses.fields(RunFilter)}
+    chosen = {choice.field for where in FILTERS.values() for choice in where.get("choices", ())}
+    assert chosen == set(RunField)
 
 
 @pytest.fixture
@@ -59,12 +98,15 @@ def filled(record):
             correlation_id=f"c-{number % 200}",
             triggered_by_user_id=("ada", "bob", "cy")[number % 3],
             tags=("eu", "us")[: number % 3],
+            parent_run_id="wfrn_p" if number % 40 == 0 else None,
+            input='{"id": 1}',
             state=RunState.RUNNING,
         )
         entries.append(start)
         if number % 50:
             state = RunState.FAILED if number % 20 == 0 else RunState.SUCCEEDED
-            entries.append(record.end(start.run_id, state, after_ms=number * 200))
+            error = ErrorRecord("no", step_name="charge") if state is RunState.FAILED else None
+            entries.append(record.end(start.run_id, state, after_ms=number * 200, error=error))
     record.apply(*entries)
     if record.url.startswith("postgresql"):
         record.sql("VACUUM ANALYZE")
@@ -144,6 +186,19 @@ LEADS = {
     "slow": "ix_workflow_runs_duration",
     "tag": "workflow_run_tags",
     "tag and status": "workflow_run_tags",
+    "either tag": "workflow_run_tags",
+    "derived": "ix_workflow_runs_derived",
+    "resumes": "ix_workflow_runs_derived",
+    "resumes of a name": "ix_workflow_runs_derived",
+    "resumed": "ix_workflow_runs_resumed",
+    "not resumed": "ix_workflow_runs_state",
+    "keys": "ix_workflow_runs_correlation",
+    "failing step": "ix_workflow_runs_error_step",
+    "failing steps": "ix_workflow_runs_error_step",
+    "error": "ix_workflow_runs_state",
+    "error of a name": "ix_workflow_runs_name_state",
+    "failed without a name": "ix_workflow_runs_state",
+    "tag without a state": "workflow_run_tags",
 }
 
 
@@ -151,6 +206,12 @@ def test_rarest_condition_leads(filled):
     for name, index in LEADS.items():
         (_, plan), *_ = plans(filled, FILTERS[name], Page(50))
         assert any(index in line for line in plan), "\n".join([name, *plan])
+
+
+def test_no_language_of_the_database_folds_other_letters_than_a_to_z(filled):
+    """SQLite's lower() knows no others; that of PostgreSQL goes by the collation."""
+    (statement, _), *_ = plans(filled, FILTERS["error"], Page(50))
+    assert ('COLLATE "C"' in statement) == filled.url.startswith("postgresql"), statement
 
 
 def test_undone_steps_are_found_by_the_chain(filled):

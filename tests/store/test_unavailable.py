@@ -54,6 +54,19 @@ class TestOnSqlite:
         other.close()
         assert record.write(entry).created
 
+    def test_question_that_takes_too_long_is_given_up(self, record, monkeypatch):
+        monkeypatch.setattr(sqlite, "_STEPS_BETWEEN_LOOKS", 100)
+        reader = open_store(record.url, clock=record.clock)
+        record.apply(*(record.start(correlation_id="c") for _ in range(50)))
+        assert len(reader.list_runs(RunFilter(), Page(), payloads=False).runs) == 50
+        monkeypatch.setattr(sqlite, "STATEMENT_S", 0.0)
+        with pytest.raises(StoreUnavailable) as failure:
+            reader.list_runs(RunFilter(), Page(), payloads=False)
+        assert_is_in_our_words(failure.value)
+        monkeypatch.setattr(sqlite, "STATEMENT_S", 5.0)
+        assert len(reader.list_runs(RunFilter(), Page(), payloads=False).runs) == 50
+        reader.close()
+
     def test_readers_read_while_somebody_writes(self, record, path):
         run_id = record.started()
         other = sqlite3.connect(path, isolation_level=None)

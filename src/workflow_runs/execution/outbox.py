@@ -119,6 +119,8 @@ class Outbox:
     def _count(self, why: str) -> None:
         self._lost += 1
         self._has_gap = True
+        if self._journal is not None:
+            self._journal.count_dropped()
         self._report("an entry of run %s is lost: %s", self._run_id, why)
 
     def _report(self, text: str, *values: object) -> None:

@@ -94,6 +94,8 @@ class JournalStats:
     commits: int  # transactions
     failures: int  # attempts to write that raised
     last_error: str | None  # class name of the last failure; kept after it healed
+    oldest_s: float | None  # since the oldest entry that is being written was first given to the store; None: none is
+    dropped: int  # entries that their callers could not wait for and gave up (``count_dropped``)
 
 
 class Journal:
@@ -124,7 +126,7 @@ class Journal:
         self._sides: dict[asyncio.AbstractEventLoop, LoopSide] = {}
         self._failed_in_a_row = 0  # attempts, since the last one that succeeded
         self._strikes = 0  # of the first entry of the queue
-        self._committed = self._commits = self._failures = 0
+        self._committed = self._commits = self._failures = self._dropped = 0
         self._last_error: str | None = None
 
     # --- in ---------------------------------------------------------------------------------------------------------
@@ -424,7 +426,16 @@ class Journal:
         """Return how the journal does."""
         with self._lead.lock:
             queued = len(self._lead.queue) + sum(item.outcome is PENDING for item in self._lead.batch)
-            return JournalStats(queued, self._committed, self._commits, self._failures, self._last_error)
+            since = self._lead.trying_since
+            oldest_s = None if since is None else max(0.0, self._now() - since)
+            return JournalStats(
+                queued, self._committed, self._commits, self._failures, self._last_error, oldest_s, self._dropped
+            )
+
+    def count_dropped(self) -> None:
+        """Count an entry that was given up by somebody who does not wait: only here all of them meet."""
+        with self._lead.lock:
+            self._dropped += 1
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ class Lead:
         self.queue = Queue()
         self.batch: Sequence[Queued] = ()  # what is being committed
         self.holder: int | None = None  # the thread that commits it
+        self.trying_since: float | None = None  # when the oldest of what is being written was first taken to be written
         self.retry_at = 0.0  # nothing is tried before, and then by the writer thread; 0 while the database works
         self.stopped = False  # the writer thread is to end
         self._signal: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -79,6 +80,8 @@ class Lead:
             batch = self.queue.take(self._most)
             if batch:
                 self.batch = batch
+                if self.trying_since is None:
+                    self.trying_since = self._now()
                 self.holder = threading.get_ident()
                 self.changed.notify_all()
             return batch
@@ -89,6 +92,8 @@ class Lead:
             rest = [item for item in batch if item.outcome is PENDING]
             if rest:
                 self.queue.put_back(rest)
+            else:
+                self.trying_since = None
             self.batch = ()
             self.holder = None
             self.queue.hurry()

@@ -27,6 +27,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from pydantic import PydanticUserError, TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import (
     SchemaSerializer,
     SchemaValidator,
@@ -118,6 +119,15 @@ class Codec:
     def is_declared(self) -> bool:
         """Whether more than "some JSON value" is known."""
         return self._validator is not None or self._root is not None
+
+    def schema(self) -> dict[str, Any] | None:
+        """Return the JSON Schema (2020-12) of the declared type; None where nothing is declared, or the type has none."""
+        if not self.is_declared:
+            return None
+        try:
+            return TypeAdapter(self.type).json_schema()
+        except (PydanticInvalidForJsonSchema, PydanticUserError):
+            return None  # a custom type that travels as JSON and cannot say how
 
     def encode(self, value: Any, where: str) -> str:
         """Return the value as JSON text; ``where`` says whose value it is (``step "charge" output``).

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple
 
 from .states import EffectClass, Origin, RecordingMode, RunState, RunStatus, StepKind, StepState
@@ -117,9 +118,46 @@ class Run:
     unreadable: tuple[str, ...] = ()  # fields whose stored value is damaged; they read as None
 
 
+class RunField(StrEnum):
+    """What of a run a ``Choice`` asks about; the values are compared whole and exactly where nothing else is said."""
+
+    WORKFLOW_NAME = "workflow_name"
+    CORRELATION_ID = "correlation_id"
+    TRIGGER = "trigger"
+    TRIGGERED_BY_USER_ID = "triggered_by_user_id"
+    PARENT_RUN_ID = "parent_run_id"
+    FINGERPRINT = "fingerprint"
+    CODE_VERSION = "code_version"
+    ERROR_STEP = "error_step"
+    TAG = "tag"
+    ERROR_TEXT = "error_text"  # the shown error of a run that ended without success holds it, A-Z in any case
+    INPUT = "input"  # the string, number, boolean or null at ``path`` is written so
+
+
+class RunKind(StrEnum):
+    """How a run came about. Each run is of one kind."""
+
+    ROOT = "root"  # no parent
+    RERUN = "rerun"
+    RESUME = "resume"  # keeps steps of its parent
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A condition: the field has one of the values. ``path`` leads into the input, by members' names and places in arrays."""
+
+    field: RunField
+    values: tuple[str, ...]
+    path: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs. Within ``states`` and ``statuses`` any matches, of ``tags`` all must; None and empty do not filter."""
+    """Which runs: those for which every condition holds. Within ``states``, ``statuses`` and ``kinds`` any matches, of ``tags`` and
+    ``choices`` all must; None and empty do not filter.
+
+    A run that one of the ``excluded`` filters matches is left out.
+    """
 
     workflow_names: tuple[str, ...] = ()
     statuses: tuple[RunStatus, ...] = ()
@@ -135,6 +173,11 @@ class RunFilter:
     started_until: datetime | None = None  # exclusive
     duration_ms_min: int | None = None
     duration_ms_max: int | None = None
+    kinds: tuple[RunKind, ...] = ()
+    has_resume: bool | None = None  # whether a resume holds the claim on its failure
+    newer_than: str | None = None  # only runs whose id comes after this one
+    choices: tuple[Choice, ...] = ()
+    excluded: tuple[RunFilter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

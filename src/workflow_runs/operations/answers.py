@@ -49,3 +49,15 @@ class WorkflowInfo:
     can_cancel: bool
     has_rerun_guard: bool
     has_resume_guard: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderHealth:
+    """How recording does in this process since it began."""
+
+    queued: int  # entries that wait to be written
+    oldest_s: float | None  # for how long they have been tried already; None while nothing waits
+    failures: int  # attempts to write that failed
+    last_error: str | None  # class name of the last failure; kept after it healed
+    dropped: int  # entries that were given up: their runs, if they could be written at all, are marked as having a gap
+    database_ms: float | None  # how long it took to answer a question; None: it does not answer

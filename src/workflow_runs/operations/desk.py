@@ -33,13 +33,10 @@ from ..clock import Clock
 from ..engines.base import Engine
 from ..errors import (
     CannotEncode,
-    GuardFailed,
     IdempotencyKeyReused,
     InvalidBody,
     InvalidInput,
-    InvalidQuery,
     InvalidRequest,
-    NotFound,
     PlanChanged,
     Refusal,
     StoreUnavailable,
@@ -48,17 +45,17 @@ from ..errors import (
 from ..journal import Journal
 from ..model.entries import ActionTaken, CancelRun, EndOutcome
 from ..model.payloads import codec_for
-from ..model.records import Audit, Page, Run, RunFilter, RunList
+from ..model.records import Audit, Run
 from ..model.requests import Action, IdempotencyKey
-from ..model.states import RUN_STATUS, Idempotency, RunStatus
+from ..model.states import RUN_STATUS
 from ..settings import Limits
 from ..store.base import StoreReader
-from .answers import Accepted, CancelAccepted, RunDetail, WorkflowInfo
+from .answers import Accepted, CancelAccepted
 from .bounds import check_line, check_tags, check_text
-from .host import ActionKind, ask_guard, call_handler
-from .plan import Plan, PlanKind, Refused, make_plan
+from .host import ActionKind, call_handler
+from .judging import DeskJudging
+from .plan import Plan
 from .policy import (
-    Standing,
     confirmation_refusal,
     may_cancel,
     not_configured,
@@ -80,10 +77,8 @@ _log = logging.getLogger(__name__)
 # A front door would rather say "not now" than hang: what a caller waits for is refused after so long without the database.
 WRITE_PATIENCE_S: Final = 10.0
 
-_LIVE_OR_DONE: Final = (RunStatus.RUNNING, RunStatus.SUCCEEDED)
 
-
-class Desk:
+class Desk(DeskJudging):
     """The operations on runs. Synchronous and without state of its own; safe to use from any thread.
 
     From an event loop call it in a thread: it waits for commits, and for host code that is a coroutine.
@@ -105,79 +100,7 @@ class Desk:
         clock: Clock | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self._store = store
-        self._journal = journal
-        self._registry = registry
-        self._engine = engine
-        self._clock = clock or Clock()
-        self.limits = limits or Limits()  # front doors apply them to what they read
-
-    # --- questions --------------------------------------------------------------------------------------------------
-
-    def list_runs(self, where: RunFilter, page: Page, *, payloads: bool = True) -> RunList:
-        """Return one page of runs, newest first. Raises ``StoreUnavailable`` as every question does."""
-        return self._store.list_runs(where, page, payloads=payloads)
-
-    def get_run(self, run_id: str, *, payloads: bool = True) -> RunDetail:
-        """Return a run with its steps, in recorded order.
-
-        Raises:
-            NotFound: there is no such run, whatever the id looks like.
-        """
-        run = self._found(run_id, payloads=payloads)
-        return RunDetail(run, self._store.get_steps(run_id, outputs=payloads))
-
-    def workflows(self) -> tuple[WorkflowInfo, ...]:
-        """Return the registered workflows by name; none in a process without a registry."""
-        runners = () if self._registry is None else self._registry.list()
-        return tuple(self._info(runner) for runner in sorted(runners, key=lambda runner: runner.name))
-
-    def _info(self, runner: Runner) -> WorkflowInfo:
-        workflow = runner.workflow
-        return WorkflowInfo(
-            name=runner.name,
-            description=runner.description,
-            idempotency=runner.policy,
-            tags=() if workflow is None else tuple(workflow.tags),
-            version=None if workflow is None else workflow.code_version,
-            can_trigger=runner.trigger is not None,
-            can_rerun=runner.rerun is not None and runner.policy is not Idempotency.RESUME_ONLY,
-            can_resume=runner.resume is not None,
-            can_cancel=self._engine is not None,
-            has_rerun_guard=runner.can_rerun is not None,
-            has_resume_guard=runner.can_resume is not None,
-        )
-
-    def plan(
-        self, run_id: str, kind: PlanKind, from_step: str | None = None, actor: str | None = None, *, guard: bool = True
-    ) -> Plan:
-        """Return what a rerun or resume would do now, and why it would be refused. Changes nothing.
-
-        Args:
-            run_id: The run that would be acted on.
-            kind: ``rerun`` or ``resume``.
-            from_step: The step to resume from, by its label; default: the one whose error ended the run.
-            actor: Who asks; guards are told.
-            guard: Whether the host's guard is asked too.
-
-        Raises:
-            NotFound: there is no such run.
-            InvalidQuery: ``from_step`` names no recorded step of it, or several, or ``kind`` is rerun.
-        """
-        if from_step is not None and kind == "rerun":
-            raise InvalidQuery("fromStep belongs to a resume; a rerun begins at the start", field="fromStep")
-        run = self._found(run_id)
-        try:
-            plan = self._plan(kind, run, from_step)
-        except InvalidBody as error:
-            raise InvalidQuery(str(error), field=error.field) from None
-        if plan.refused is not None or not guard:
-            return plan
-        try:
-            self._ask_guard(run, plan, actor)
-        except (Refusal, GuardFailed) as error:
-            return replace(plan, refused=Refused(error))
-        return plan
+        super().__init__(store, journal, registry, engine, clock, limits)
 
     # --- trigger ----------------------------------------------------------------------------------------------------
 
@@ -419,71 +342,10 @@ class Desk:
 
     # --- what the operations share ----------------------------------------------------------------------------------
 
-    def _found(self, run_id: str, *, payloads: bool = True) -> Run:
-        run = self._store.get_run(run_id, payloads=payloads)
-        if run is None:
-            raise NotFound("There is no such run.")
-        return run
-
-    def _runner(self, run: Run) -> Runner:
-        runner = None if self._registry is None else self._registry.get(run.workflow_name)
-        assert runner is not None, "a plan without a runner is refused"  # runners are never taken out
-        return runner
-
-    def _standing(self, kind: PlanKind, run: Run) -> Standing:
-        if self._registry is None:
-            return Standing(configured=False)
-        runner = self._registry.get(run.workflow_name)
-        if runner is None:
-            return Standing()
-        handler = runner.rerun if kind == "rerun" else runner.resume
-        workflow = runner.workflow
-        # Under one name a runner may start several workflows; versions of two different ones say nothing about a change.
-        known = workflow is not None and workflow.name == run.definition
-        version = workflow.code_version if workflow is not None and known else None
-        return Standing(idempotency=runner.policy, supported=handler is not None, code_version=version)
-
-    def _plan(self, kind: PlanKind, run: Run, from_step: str | None) -> Plan:
-        failed = kind == "resume" and run.status is RunStatus.FAILED
-        steps = self._store.get_steps(run.id, outputs=failed)
-        existing = self._other_resume(run) if failed else None
-        standing = self._standing(kind, run)
-        undone = self._store.undone_of_chain(run.chain_run_id) if failed else None
-        return make_plan(
-            kind, run, steps, standing, existing_resume_run_id=existing, undone=undone, from_step=from_step
-        )
-
-    def _other_resume(self, run: Run) -> str | None:
-        """Return a live or succeeded run of the run's resume chain other than itself.
-
-        The whole chain, not only the run's own children: once a resume of a resume has charged the card, resuming the first failure again
-        would charge it a second time.
-        """
-        if run.resumed_by_run_id is not None:
-            child = self._store.get_run(run.resumed_by_run_id, payloads=False)
-            # A resume that is recorded elsewhere cannot be seen to have failed: it counts as going on.
-            if child is None or child.status in _LIVE_OR_DONE:
-                return run.resumed_by_run_id
-        after: str | None = None
-        while True:
-            where = RunFilter(root_run_id=run.root_run_id, statuses=_LIVE_OR_DONE)
-            page = self._store.list_runs(
-                where, Page(limit=self.limits.page_max, after=after), payloads=False, total=False
-            )
-            for other in page.runs:
-                if other.chain_run_id == run.chain_run_id and other.id != run.id:
-                    return other.id
-            after = page.next_after
-            if after is None:
-                return None
-
     def _allowed(self, plan: Plan) -> Plan:
         if plan.refused is not None:
             raise plan.refused.error
         return plan
-
-    def _ask_guard(self, run: Run, plan: Plan, actor: str | None) -> None:
-        ask_guard(self._runner(run), run, plan, actor, self._engine)
 
     # --- idempotency ------------------------------------------------------------------------------------------------
 
@@ -494,6 +356,15 @@ class Desk:
             return None
         check_line(key, "idempotencyKey", self.limits.identifier_length_max, complaint)
         return IdempotencyKey(scope, key, request_hash)
+
+    def answered(self, kind: ActionKind, acted_on: Run, key: str, request_hash: str) -> Accepted | None:
+        """Return the answer that a rerun or resume of a run was given before under an idempotency key, or None.
+
+        Raises:
+            IdempotencyKeyReused: the key was used with another request.
+        """
+        used = self._key(f"{kind}:{acted_on.id}", key, request_hash, InvalidBody)
+        return self._first_answer(used, acted_on.workflow_name, acted_on)
 
     def _first_answer(self, key: IdempotencyKey | None, workflow_name: str, acted_on: Run | None) -> Accepted | None:
         """Return the answer that the key was given before, or None.

@@ -1,8 +1,8 @@
 """The plan: what a rerun or resume of a run will do, before it does it. Run, steps and target in; kept, executed, refused out.
 
 The plan carries the seeds that the new run starts with, so what it says and what happens cannot differ: there is no second place
-that computes them. Its hash covers the run, the target, everything kept (outputs included), everything known to be executed again
-and the code version; an action that names the hash is refused with ``plan_changed`` once any of these differs.
+that computes them. Its hash covers the run with its input, the target, everything kept (outputs included), everything known to be
+executed again and the code version; an action that names the hash is refused with ``plan_changed`` once any of these differs.
 
 Which steps are kept:
 
@@ -20,6 +20,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Literal
 
 from ..errors import (
@@ -46,6 +47,17 @@ from .drift import code_changed
 from .policy import Standing, may_rerun, may_resume, needs_confirmation
 
 PlanKind = Literal["rerun", "resume"]
+
+
+class GuardAnswer(StrEnum):
+    """What the host's guard says about a plan. Only ``ALLOWED`` is a yes."""
+
+    NONE = "none"  # the workflow has no guard for the action
+    NOT_ASKED = "not_asked"
+    ALLOWED = "allowed"
+    REFUSED = "refused"
+    FAILED = "failed"  # it raised, or gave something that is no answer
+    SILENT = "silent"  # it was asked, and had not answered when whoever asked stopped waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +98,7 @@ class Plan:
     existing_resume_run_id: str | None = None
     idempotency: Idempotency | None = None
     confirm_required: bool = False
+    guard: GuardAnswer = GuardAnswer.NONE
     seeds: tuple[Seed, ...] = field(default=(), repr=False)
 
 
@@ -98,6 +111,7 @@ def make_plan(
     existing_resume_run_id: str | None = None,
     undone: Mapping[StepKey, str] | None = None,
     from_step: str | None = None,
+    guarded: bool = False,
 ) -> Plan:
     """Return the plan. It is complete but for the guard, which is asked about a plan that nothing else refuses.
 
@@ -106,6 +120,7 @@ def make_plan(
         existing_resume_run_id: A run of the same resume chain that is live or has succeeded.
         undone: The steps that other runs of the chain carried over and compensated, each with the run that did.
         from_step: The step an operator chose, as people write it (``charge``, ``charge#2``, ``notify[order-7]``).
+        guarded: Whether a guard of the host will be asked; its answer is put into the plan by who asks it.
 
     Raises:
         InvalidBody: ``from_step`` names no recorded step, or more than one.
@@ -121,7 +136,7 @@ def make_plan(
     return Plan(
         kind=kind,
         run_id=run.id,
-        hash=_hash(kind, run.id, draft, standing.code_version),
+        hash=_hash(kind, run, draft, standing.code_version),
         target=draft.target,
         kept=tuple(step.step for step in draft.kept if step.kind is StepKind.STEP),
         executed=tuple(step.step for step in draft.executed),
@@ -131,6 +146,7 @@ def make_plan(
         existing_resume_run_id=existing_resume_run_id,
         idempotency=standing.idempotency,
         confirm_required=needs_confirmation(kind, standing.idempotency),
+        guard=GuardAnswer.NOT_ASKED if guarded else GuardAnswer.NONE,
         seeds=_seeds(draft),
     )
 
@@ -159,7 +175,8 @@ def _plan_resume(run: Run, steps: Sequence[Step], standing: Standing, from_step:
     kept = tuple(step for step in steps if _is_kept(step, target, chosen=chosen))
     keys = {step.step for step in kept}
     executed = tuple(step for step in steps if step.kind is StepKind.STEP and step.step not in keys)
-    return _Draft(target.step, kept, executed, _incomplete(steps, kept, target, chosen=chosen))
+    refused = _incomplete(steps, target, chosen=chosen) or _unreadable(run, kept)
+    return _Draft(target.step, kept, executed, refused)
 
 
 def find_step(steps: Sequence[Step], label: str) -> Step:
@@ -222,7 +239,7 @@ def _is_kept(step: Step, target: Step, *, chosen: bool) -> bool:
     return not chosen or step.sequence < target.sequence
 
 
-def _incomplete(steps: Sequence[Step], kept: Sequence[Step], target: Step, *, chosen: bool) -> Refusal | None:
+def _incomplete(steps: Sequence[Step], target: Step, *, chosen: bool) -> Refusal | None:
     for step in steps:
         if step.kind is not StepKind.STEP or step.step == target.step:
             continue
@@ -238,8 +255,16 @@ def _incomplete(steps: Sequence[Step], kept: Sequence[Step], target: Step, *, ch
                 stepName=step.step.label(),
                 state=step.state.value,
             )
+    return None
+
+
+def _unreadable(run: Run, kept: Sequence[Step]) -> Refusal | None:
+    """Refuse to keep a step whose output is not there to be handed on."""
     for step in kept:
-        if step.last.output is not None and check_json(step.last.output) is None:
+        output = step.last.output
+        # Observed code need not say what a step gave. An engine of ours always records it, if only ``null``; what has none was lost.
+        lost = output is None and run.mode is RecordingMode.JOURNAL and step.state is StepState.SUCCEEDED
+        if lost or (output is not None and check_json(output) is None):
             return IncompletePriorStep(
                 f"The recorded output of step {step.step.label()} cannot be read.", stepName=step.step.label()
             )
@@ -264,14 +289,15 @@ def _seeds(draft: _Draft) -> tuple[Seed, ...]:
     return seeds
 
 
-def _hash(kind: str, run_id: str, draft: _Draft, code_version: str | None) -> str:
-    kept = [[*step.step, step.kind, step.sequence, _output_digest(step.last.output)] for step in draft.kept]
+def _hash(kind: str, run: Run, draft: _Draft, code_version: str | None) -> str:
+    kept = [[*step.step, step.kind, step.sequence, _text_digest(step.last.output)] for step in draft.kept]
     executed = [[*step.step, step.state] for step in draft.executed]
-    basis = json.dumps([kind, run_id, draft.target, kept, executed, code_version], separators=(",", ":"))
+    given = _text_digest(run.input)
+    basis = json.dumps([kind, run.id, given, draft.target, kept, executed, code_version], separators=(",", ":"))
     return hashlib.blake2b(basis.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _output_digest(output: str | None) -> str | None:
-    if output is None:
+def _text_digest(text: str | None) -> str | None:
+    if text is None:
         return None
-    return hashlib.blake2b(output.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

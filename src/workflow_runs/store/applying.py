@@ -53,12 +53,14 @@ from .entry_rows import (
     end_payload,
     end_row,
     error_text,
+    rollup_place,
     run_row,
     seed_rows,
     started_audit_row,
     started_ms,
     step_row,
 )
+from .rollup import COUNT_COLUMNS, RollupKey, count
 
 _CANCELLED_AT_ONCE = frozenset({RunState.UNKNOWN, RunState.WAITING, RunState.PAUSED})
 
@@ -99,6 +101,7 @@ class EntryApplier:
         self._session = session
         self._taken = taken
         self._holding: dict[Claim, bool] = {}
+        self._ended: dict[RollupKey, list[int]] = {}
 
     def apply(self, entry: Entry) -> object:
         """Apply one entry and return its outcome.
@@ -170,12 +173,28 @@ class EntryApplier:
 
     def end_run(self, entry: RunEnded) -> EndOutcome:
         statement = sql.END_RUN[entry.state, entry.claim is not None]
-        if not self._session.run(statement, (*end_row(entry), entry.run_id, *(entry.claim or ()))):
+        ended = self._session.row(statement, (*end_row(entry), entry.run_id, *(entry.claim or ())))
+        if ended is None:
             return self.why_not_ended(entry)
         result, error = end_payload(entry)
         if result is not None or error is not None:
             self._session.run(sql.SAVE_END, (entry.run_id, result, error))
+        self.note_ended(entry, ended[0])  # the last: whatever is raised before has ended nothing
         return EndOutcome(changed=True, state=entry.state)
+
+    def note_ended(self, entry: RunEnded, workflow_name: str) -> None:
+        """Remember a run that this transaction has ended, for ``count_ended``."""
+        half_hour, took = rollup_place(entry)
+        counts = self._ended.setdefault(RollupKey(half_hour, workflow_name), [0] * len(COUNT_COLUMNS))
+        count(counts, entry.state, took)
+
+    def count_ended(self) -> None:
+        """Add the runs that were ended to the rollup; the last thing that a transaction does.
+
+        The rows are locked until the commit, so a transaction that goes on to wait for other locks could wait for one that waits for it.
+        """
+        for key in sorted(self._ended):
+            self._session.run(sql.COUNT_ENDED, (*key, *self._ended[key]))
 
     def why_not_ended(self, entry: RunEnded) -> EndOutcome:
         """Say what stood in the way of an end that changed no row."""

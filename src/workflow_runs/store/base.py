@@ -18,10 +18,13 @@ What every store guarantees, and the store suite (``tests/store``) checks on eac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from ..model.entries import Entry
+from ..model.figures import Histogram, Totals, WorkflowFigures
+from ..model.marks import RunMark
 from ..model.records import Audit, IdempotentAction, Page, Run, RunFilter, RunList, Step, StepKey
 
 # What ``apply`` gives for one entry: the outcome named in ``model.entries``, or the exception that refuses it
@@ -56,8 +59,11 @@ class Questions(Protocol):
         """Return the run, or None. Any text is a valid question."""
         ...
 
-    def get_steps(self, run_id: str, *, outputs: bool = True) -> tuple[Step, ...]:
-        """Return the run's steps by sequence, each with all its attempts; without ``outputs`` they are None."""
+    def get_steps(self, run_id: str, *, outputs: bool = True, sequence: int | None = None) -> tuple[Step, ...]:
+        """Return the run's steps by sequence, each with all its attempts; without ``outputs`` they are None.
+
+        ``sequence``: only what stands at that place.
+        """
         ...
 
     def undone_of_chain(self, chain_run_id: str) -> dict[StepKey, str]:
@@ -73,6 +79,46 @@ class Questions(Protocol):
 
     def find_action(self, scope: str, key: str) -> IdempotentAction | None:
         """Return what an idempotency key was used for, or None."""
+        ...
+
+    # Figures: what ``model.figures`` holds. They are counted by the database, from the rollup or from an index, and never further
+    # than to a bound.
+
+    def count_runs(self, where: RunFilter, cap: int) -> tuple[int, bool]:
+        """Return how many runs match, at most ``cap``, and whether there are more."""
+        ...
+
+    def recorded_workflows(self, limit: int) -> tuple[str, ...]:
+        """Return the first ``limit`` names under which there are runs, by name; costs one look-up for each."""
+        ...
+
+    def histogram(self, where: RunFilter, since: datetime, until: datetime, bars: int) -> Histogram:
+        """Return the matching runs that started from ``since`` to before ``until``, in ``bars`` slices as wide as each other.
+
+        From the rollup when the filter asks for names, states and statuses alone and the slices are whole half hours of UTC; otherwise
+        from the newest 10,000 runs that match.
+        """
+        ...
+
+    def totals(self, since: datetime, until: datetime, workflow_names: tuple[str, ...]) -> Totals:
+        """Return what became of the runs that started in the half hours from ``since`` to ``until``; of all workflows without names."""
+        ...
+
+    def workflow_figures(
+        self, since: datetime, until: datetime, spark_bars: int, workflow_names: tuple[str, ...]
+    ) -> tuple[WorkflowFigures, ...]:
+        """Return the same of each workflow that had runs, by name, with its course in ``spark_bars`` slices.
+
+        The slices are whole half hours, and the last one ends with the half hour that ``until`` lies in.
+        """
+        ...
+
+    def run_marks(self, run_ids: Collection[str]) -> dict[str, RunMark]:
+        """Return the marks of those of the runs that exist: at most a few hundred at once."""
+        ...
+
+    def newest_run_id(self) -> str | None:
+        """Return the greatest run id on record, or None for none."""
         ...
 
     def dead_neighbours(self) -> tuple[tuple[str, int], ...]:

@@ -7,9 +7,12 @@ that only writes never loads what reading needs.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from datetime import datetime
 from typing import Any, Protocol
 
+from ..model.figures import Histogram, Totals, WorkflowFigures
+from ..model.marks import RunMark
 from ..model.records import Audit, IdempotentAction, Page, Run, RunFilter, RunList, Step, StepKey
 from .base import Questions, StoreWriter
 from .faults import Fault, unavailable
@@ -82,9 +85,9 @@ class Database:
         """See ``base.StoreReader``."""
         return self._reading().get_run(run_id, payloads=payloads)
 
-    def get_steps(self, run_id: str, *, outputs: bool = True) -> tuple[Step, ...]:
+    def get_steps(self, run_id: str, *, outputs: bool = True, sequence: int | None = None) -> tuple[Step, ...]:
         """See ``base.StoreReader``."""
-        return self._reading().get_steps(run_id, outputs=outputs)
+        return self._reading().get_steps(run_id, outputs=outputs, sequence=sequence)
 
     def undone_of_chain(self, chain_run_id: str) -> dict[StepKey, str]:
         """See ``base.StoreReader``."""
@@ -97,6 +100,36 @@ class Database:
     def find_action(self, scope: str, key: str) -> IdempotentAction | None:
         """See ``base.StoreReader``."""
         return self._reading().find_action(scope, key)
+
+    def count_runs(self, where: RunFilter, cap: int) -> tuple[int, bool]:
+        """See ``base.StoreReader``."""
+        return self._reading().count_runs(where, cap)
+
+    def recorded_workflows(self, limit: int) -> tuple[str, ...]:
+        """See ``base.StoreReader``."""
+        return self._reading().recorded_workflows(limit)
+
+    def histogram(self, where: RunFilter, since: datetime, until: datetime, bars: int) -> Histogram:
+        """See ``base.StoreReader``."""
+        return self._reading().histogram(where, since, until, bars)
+
+    def totals(self, since: datetime, until: datetime, workflow_names: tuple[str, ...]) -> Totals:
+        """See ``base.StoreReader``."""
+        return self._reading().totals(since, until, workflow_names)
+
+    def workflow_figures(
+        self, since: datetime, until: datetime, spark_bars: int, workflow_names: tuple[str, ...]
+    ) -> tuple[WorkflowFigures, ...]:
+        """See ``base.StoreReader``."""
+        return self._reading().workflow_figures(since, until, spark_bars, workflow_names)
+
+    def run_marks(self, run_ids: Collection[str]) -> dict[str, RunMark]:
+        """See ``base.StoreReader``."""
+        return self._reading().run_marks(run_ids)
+
+    def newest_run_id(self) -> str | None:
+        """See ``base.StoreReader``."""
+        return self._reading().newest_run_id()
 
     def dead_neighbours(self) -> tuple[tuple[str, int], ...]:
         """See ``base.StoreReader``."""

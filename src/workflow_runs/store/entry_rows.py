@@ -15,6 +15,7 @@ from ..model.jsontext import to_json
 from ..model.records import ErrorRecord
 from ..model.requests import Action
 from ..model.states import Origin, RunState, StepState, is_finished
+from .rollup import half_hour, took_class
 from .schema import ERROR_MESSAGE_MAX, duration_class
 
 Row = tuple[Any, ...]
@@ -129,10 +130,20 @@ def end_row(entry: RunEnded) -> Row:
     """Return the values of ``END_COLUMNS``."""
     if not is_finished(entry.state):
         raise EntryRejected(f"A run does not end as {entry.state}.")
-    # Two readings of a wall clock that may have been set in between: a duration is never negative.
-    duration_ms = max(0, entry.at_ms - started_ms(entry.run_id))
+    duration_ms = _duration_ms(entry)
     shown = _shown_error(entry.error)
     return plain(entry.state), entry.at_ms, entry.at_ms, duration_ms, duration_class(duration_ms), *shown
+
+
+def rollup_place(entry: RunEnded) -> tuple[int, int | None]:
+    """Return the half hour that the run of an end counts in, and the class of its duration if that counts too."""
+    took = took_class(_duration_ms(entry)) if entry.state is RunState.SUCCEEDED else None
+    return half_hour(started_ms(entry.run_id)), took
+
+
+def _duration_ms(entry: RunEnded) -> int:
+    # Two readings of a wall clock that may have been set in between: a duration is never negative.
+    return max(0, entry.at_ms - started_ms(entry.run_id))
 
 
 def end_payload(entry: RunEnded) -> tuple[str | None, str | None]:

@@ -20,9 +20,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..clock import run_id_floor
-from ..model.records import Page, RunFilter
-from ..model.states import RUN_STATUS, RunState
-from .schema import DURATION_CLASSES_MS, NOT_SUCCEEDED, duration_class
+from ..model.records import Page, RunField, RunFilter, RunKind
+from ..model.states import RunState
+from .conditions import COLUMNS, Asked, asked_of, error_says, input_has
+from .schema import DERIVED, DURATION_CLASSES_MS, NOT_SUCCEEDED, RESUMED, duration_class
 from .tables import run_tags, runs
 
 TOTAL_MAX = 10_000
@@ -35,7 +36,7 @@ _USUAL_TRIGGERS = frozenset({"api", "manual"})
 _SLOW_MS = 10_000  # runs that take longer are few
 BRANCHES_MAX = 64  # queries that are merged; a filter by more names does without their index
 
-_NOT_SUCCEEDED = sa.text(NOT_SUCCEEDED)
+_NOT_SUCCEEDED, _DERIVED, _RESUMED = sa.text(NOT_SUCCEEDED), sa.text(DERIVED), sa.text(RESUMED)
 
 
 class Branch:
@@ -65,7 +66,7 @@ class Finder:
     def __init__(self, *, has_statistics: bool) -> None:
         self._has_statistics = has_statistics
 
-    def page(self, branches: Sequence[Branch], page: Page) -> sa.Executable:
+    def page(self, branches: Sequence[Branch], page: Page) -> sa.Select[Any] | sa.CompoundSelect[Any]:
         """Return the query for the ids of a page and, if there is one, of the run after it."""
         count = page.limit + 1
         if len(branches) == 1:
@@ -77,45 +78,47 @@ class Finder:
         chosen = ids.order_by(sa.desc("id")).limit(count)
         return chosen.offset(page.offset) if page.offset else chosen
 
-    def count(self, branches: Sequence[Branch]) -> sa.Select[int]:
-        """Return the query for the number of runs, which stops counting one above ``TOTAL_MAX``."""
+    def count(self, branches: Sequence[Branch], cap: int = TOTAL_MAX) -> sa.Select[int]:
+        """Return the query for the number of runs, which stops counting one above ``cap``."""
         parts = [branch.select() for branch in branches]
         ids = sa.union_all(*parts) if len(parts) > 1 else parts[0]
-        return sa.select(sa.func.count()).select_from(ids.limit(TOTAL_MAX + 1).subquery())
+        return sa.select(sa.func.count()).select_from(ids.limit(cap + 1).subquery())
 
     def branches(self, where: RunFilter) -> list[Branch]:
         """Return the queries whose ids, merged, are the runs of the filter; none when it cannot match.
 
         The index that leads is chosen by how few runs it is expected to give, whatever the size of the database.
         """
-        states = _states(where)
-        if states is not None and not states:
+        asked = asked_of(where)
+        if asked is None:
             return []
-        lead = _lead(where, states)
+        lead = _lead(asked)
         if lead == "tags":
-            return [self._of_tags(where, states)]
-        aside = [*_bounds(where, runs.c.id), *self._asides(where, states, lead), *_tagged(where.tags, runs.c.id)]
-        return [Branch(runs.c.id, (*leading, *aside)) for leading in self._leading(where, states, lead)]
+            return self._of_tags(asked)
+        aside = [*_bounds(where, runs.c.id), *self._asides(asked, lead), *_tagged(asked.tags, runs.c.id)]
+        return [Branch(runs.c.id, (*leading, *aside)) for leading in self._leading(asked, lead)]
 
-    def _leading(self, where: RunFilter, states: frozenset[RunState] | None, lead: str) -> list[list[Any]]:
+    def _leading(self, asked: Asked, lead: str) -> list[list[Any]]:
         """Return the conditions of each branch that its index is looked up by."""
         if lead == "states":
-            assert states is not None
-            return self._of_states(where, states)
-        if lead == "names":
-            return [[runs.c.workflow_name == name] for name in dict.fromkeys(where.workflow_names)]
+            return self._of_states(asked)
         if lead == "duration":
-            return _of_duration(where)
+            return _of_duration(asked.where)
         if lead == "root_run_id":
-            first = where.root_run_id
+            first = asked.where.root_run_id
             return [[runs.c.root_run_id == first], [runs.c.id == first, runs.c.root_run_id.is_(None)]]
+        if lead == "kinds":
+            return [[_DERIVED]]
+        if lead == "has_resume":
+            return [[_RESUMED]]
         if lead == "id":
             return [[]]
-        return [[runs.c[lead] == getattr(where, lead)]]
+        return [[runs.c[lead] == value] for value in asked.values[RunField(lead)]]
 
-    def _of_states(self, where: RunFilter, states: frozenset[RunState]) -> list[list[Any]]:
-        ordered = sorted(states)
-        names = tuple(dict.fromkeys(where.workflow_names))
+    def _of_states(self, asked: Asked) -> list[list[Any]]:
+        assert asked.states is not None
+        ordered = sorted(asked.states)
+        names = asked.values.get(RunField.WORKFLOW_NAME, ())
         if not names:
             return [[runs.c.state == state.value, _NOT_SUCCEEDED] for state in ordered]
         if len(names) * len(ordered) > BRANCHES_MAX:
@@ -126,67 +129,93 @@ class Finder:
             for name, state in product(names, ordered)
         ]
 
-    def _of_tags(self, where: RunFilter, states: frozenset[RunState] | None) -> Branch:
-        """Return the query that the first tag leads; runs are looked at only if something else is asked of them."""
-        first, *others = dict.fromkeys(where.tags)
+    def _of_tags(self, asked: Asked) -> list[Branch]:
+        """Return the queries that a group of tags leads; runs are looked at only if something else is asked of them.
+
+        A run with several tags of the group is found by the first of them.
+        """
         key = run_tags.c.run_id
-        conditions: list[Any] = [run_tags.c.tag == first, *_bounds(where, key), *_tagged(others, key)]
-        asides = self._asides(where, states, "tags")
+        leading, *others = sorted(asked.tags, key=len)  # the sort is stable: of the single tags the first leads
+        conditions: list[Any] = [*_bounds(asked.where, key), *_tagged(others, key)]
+        asides = self._asides(asked, "tags")
         if asides:
             conditions += [runs.c.id == key, *asides]
-        return Branch(key, conditions)
+        return [
+            Branch(
+                key, (run_tags.c.tag == tag, *conditions, *(~met for met in _tagged([leading[:place]], key) if place))
+            )
+            for place, tag in enumerate(leading)
+        ]
 
-    def _asides(self, where: RunFilter, states: frozenset[RunState] | None, lead: str) -> list[Any]:
+    def _asides(self, asked: Asked, lead: str) -> list[Any]:
         """Return the conditions that are tested on what the leading one finds."""
-        conditions: list[Any] = []
-        for name in ("correlation_id", "parent_run_id", "fingerprint", "triggered_by_user_id", "trigger"):
-            value = getattr(where, name)
-            if value is not None and name != lead:
-                conditions.append(self._hidden(runs.c[name]) == value)
+        where, conditions = asked.where, []
+        for field in COLUMNS:
+            values = asked.values.get(field)
+            if values is not None and field != lead and not (field is RunField.WORKFLOW_NAME and lead == "states"):
+                conditions.append(_among(self._hidden(runs.c[field]), values))
         if where.root_run_id is not None and lead != "root_run_id":
             conditions.append(sa.func.coalesce(runs.c.root_run_id, runs.c.id) == where.root_run_id)
-        if states is not None and lead != "states":
-            conditions.append(self._hidden(runs.c.state).in_(sorted(state.value for state in states)))
-        if where.workflow_names and lead not in {"names", "states"}:
-            conditions.append(self._hidden(runs.c.workflow_name).in_(where.workflow_names))
+        if asked.states is not None and lead != "states":
+            conditions.append(self._hidden(runs.c.state).in_(sorted(state.value for state in asked.states)))
         if lead != "duration":
             conditions += _durations(where)
+        if where.kinds:
+            conditions.append(sa.or_(*(self._kind(kind) for kind in where.kinds)))
+        if where.has_resume is not None and lead != "has_resume":
+            resumed = self._hidden(runs.c.resumed_by_run_id)
+            conditions.append(resumed.is_not(None) if where.has_resume else resumed.is_(None))
+        conditions += map(error_says, asked.texts)
+        conditions += (input_has(choice, runs.c.id) for choice in asked.inputs)
+        # NULL, which is what a comparison with nothing gives, is no match.
+        conditions += (sa.and_(*self._all_of(other)).is_not(sa.true()) for other in asked.excluded)
         return conditions
+
+    def _all_of(self, asked: Asked) -> list[Any]:
+        """Return all conditions on a run."""
+        return [*_bounds(asked.where, runs.c.id), *self._asides(asked, ""), *_tagged(asked.tags, runs.c.id)]
+
+    def _kind(self, kind: RunKind) -> sa.ColumnElement[bool]:
+        parent, kept = self._hidden(runs.c.parent_run_id), runs.c.resume_from_step
+        if kind is RunKind.ROOT:
+            return parent.is_(None)
+        return sa.and_(parent.is_not(None), kept.is_not(None) if kind is RunKind.RESUME else kept.is_(None))
 
     def _hidden(self, column: sa.Column[Any]) -> sa.ColumnElement[Any]:
         """Return the column; in a form that no index has, where the planner might look it up instead of what leads."""
         return column if self._has_statistics else column.concat("")
 
 
-def _states(where: RunFilter) -> frozenset[RunState] | None:
-    """Return the states that the filter lets through, or None for all."""
-    states = _ALL
-    if where.statuses:
-        states = frozenset(state for state in states if RUN_STATUS[state] in where.statuses)
-    if where.states:
-        states &= frozenset(where.states)
-    return None if states == _ALL else states
-
-
-def _lead(where: RunFilter, states: frozenset[RunState] | None) -> str:
+def _lead(asked: Asked) -> str:
     """Return which condition leads: the first of those that are given, from the rarest to the most common."""
+    where, values, states = asked.where, asked.values, asked.states
+    trigger = values.get(RunField.TRIGGER, ())
     given = {
-        "correlation_id": where.correlation_id is not None,
-        "parent_run_id": where.parent_run_id is not None,
+        "correlation_id": RunField.CORRELATION_ID in values,
+        "parent_run_id": RunField.PARENT_RUN_ID in values,
         "root_run_id": where.root_run_id is not None,
-        "fingerprint": where.fingerprint is not None,
+        "fingerprint": RunField.FINGERPRINT in values,
         "states": states is not None and states <= _FEW,
-        "tags": bool(where.tags),
+        "has_resume": where.has_resume is True,
+        "error_step": RunField.ERROR_STEP in values,
+        "kinds": bool(where.kinds) and RunKind.ROOT not in where.kinds,
+        "tags": bool(asked.tags),
         "state": states is not None and RunState.SUCCEEDED not in states,
-        "triggered_by_user_id": where.triggered_by_user_id is not None,
+        "triggered_by_user_id": RunField.TRIGGERED_BY_USER_ID in values,
         "slow": (where.duration_ms_min or 0) >= _SLOW_MS,
-        "trigger": where.trigger is not None and where.trigger not in _USUAL_TRIGGERS,
-        "names": 0 < len(where.workflow_names) <= BRANCHES_MAX,
-        "usual": where.trigger is not None,
+        "trigger": bool(trigger) and _USUAL_TRIGGERS.isdisjoint(trigger),
+        "names": RunField.WORKFLOW_NAME in values,
+        "usual": bool(trigger),
         "duration": where.duration_ms_min is not None or where.duration_ms_max is not None,
     }
-    lead = next((name for name, is_given in given.items() if is_given), "id")
-    return {"state": "states", "slow": "duration", "usual": "trigger"}.get(lead, lead)
+    too_many = {field for field, those in values.items() if len(those) > BRANCHES_MAX}
+    renamed = {"names": "workflow_name", "usual": "trigger", "slow": "duration", "state": "states"}
+    leads = (renamed.get(name, name) for name, is_given in given.items() if is_given)
+    return next((lead for lead in leads if lead not in too_many), "id")
+
+
+def _among(column: sa.ColumnElement[Any], values: Sequence[str]) -> sa.ColumnElement[bool]:
+    return column == values[0] if len(values) == 1 else column.in_(values)
 
 
 def _of_duration(where: RunFilter) -> list[list[Any]]:
@@ -211,12 +240,14 @@ def _bounds(where: RunFilter, key: sa.ColumnElement[str]) -> list[Any]:
         conditions.append(key >= run_id_floor(where.started_since))
     if where.started_until is not None:
         conditions.append(key < run_id_floor(where.started_until))
+    if where.newer_than is not None:
+        conditions.append(key > where.newer_than)
     return conditions
 
 
-def _tagged(tags: Iterable[str], key: sa.ColumnElement[str]) -> list[Any]:
+def _tagged(groups: Iterable[Sequence[str]], key: sa.ColumnElement[str]) -> list[Any]:
     conditions: list[Any] = []
-    for tag in dict.fromkeys(tags):
+    for tags in groups:
         other = run_tags.alias()
-        conditions.append(sa.exists().where(other.c.tag == tag, other.c.run_id == key))
+        conditions.append(sa.exists().where(_among(other.c.tag, tags), other.c.run_id == key))
     return conditions

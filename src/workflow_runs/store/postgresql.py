@@ -26,7 +26,7 @@ from .base import StoreWriter
 from .database import Database
 from .entry_rows import Row
 from .faults import Fault
-from .postgresql_bulk import SAVE_BULK, SAVE_STEPS, Document
+from .postgresql_bulk import SAVE_BULK, SAVE_BULK_AND_COUNT, SAVE_STEPS, SHARD, Document
 from .schema import FIND_REVISION, UNCLAIMED
 from .writing import Bulk, WriterBase, divide, refuse_steps
 
@@ -40,6 +40,7 @@ _DIALECT = sql.Dialect(
     for_update=" FOR UPDATE",
     for_share=" FOR SHARE",
     for_update_or_skip=" FOR UPDATE SKIP LOCKED",
+    shard=SHARD,
 )
 
 # A server that is told to acknowledge before the disk has it would make every acknowledgement of ours a lie.
@@ -243,7 +244,7 @@ class PostgresWriter(WriterBase):
         outcomes: list[object] = [None] * len(entries)
         parts = list(divide(entries))
         if len(parts) == 1 and isinstance(parts[0], Bulk):
-            self._write(parts[0], entries, self._applier(), outcomes)
+            self._write(parts[0], entries, self._applier(), outcomes, alone=True)
             return outcomes
         with self._transaction():
             applier = self._applier()
@@ -251,28 +252,39 @@ class PostgresWriter(WriterBase):
                 if isinstance(part, int):
                     outcomes[part] = self._by_itself(applier, entries[part])
                 else:
-                    self._write(part, entries, applier, outcomes)
+                    self._write(part, entries, applier, outcomes, alone=False)
+            applier.count_ended()
         return outcomes
 
-    def _write(self, bulk: Bulk, entries: Sequence[Entry], applier: EntryApplier, outcomes: list[object]) -> None:
+    def _write(
+        self, bulk: Bulk, entries: Sequence[Entry], applier: EntryApplier, outcomes: list[object], *, alone: bool
+    ) -> None:
         document = Document()
         document.add_steps(bulk)
         if bulk.starts or bulk.changes or bulk.ends:
             document.add_runs(bulk, entries)
-            answers = self._connected().connection.execute(SAVE_BULK, document.all(), prepare=True).fetchall()
+            # Alone it is the whole transaction, and counts what it ends; else that is done when nothing else is left to do.
+            statement = SAVE_BULK_AND_COUNT if alone else SAVE_BULK
+            answers = self._connected().connection.execute(statement, document.all(), prepare=True).fetchall()
         else:
             answers = self._connected().connection.execute(SAVE_STEPS, document.of_steps(), prepare=True).fetchall()
-        told: dict[str, set[str]] = {"claim": set(), "changed": set(), "ended": set()}
-        for kind, which in answers:
-            told[kind].add(which)
+        told: dict[str, dict[str, str]] = {"claim": {}, "changed": {}, "ended": {}}
+        for kind, which, workflow_name in answers:
+            told[kind][which] = workflow_name
         lost = {claim for claim, number in document.claims.items() if str(number) not in told["claim"]}
         if lost:
             refuse_steps(entries, bulk, lost, outcomes)
         for place in (*bulk.starts, *bulk.changes, *bulk.ends):
             outcomes[place] = _outcome(entries[place], applier, lost, told)
+        if not alone:
+            for place in bulk.ends:
+                entry = entries[place]
+                assert isinstance(entry, RunEnded)
+                if entry.run_id in told["ended"]:
+                    applier.note_ended(entry, told["ended"][entry.run_id])
 
 
-def _outcome(entry: Entry, applier: EntryApplier, lost: set[Claim], told: dict[str, set[str]]) -> object:
+def _outcome(entry: Entry, applier: EntryApplier, lost: set[Claim], told: dict[str, dict[str, str]]) -> object:
     """Return the outcome of an entry about a run from what the statement told."""
     assert isinstance(entry, StartRun | RunChanged | RunEnded), "a bulk holds no others"
     if entry.claim in lost:

@@ -14,7 +14,8 @@ from pydantic_core import to_json
 from ..model.entries import Claim, Entry, RunChanged, RunEnded, StartRun
 from ..model.states import RunState
 from . import statements as sql
-from .entry_rows import Row, change_row, end_payload, end_row, run_row, started_audit_row, step_row
+from .entry_rows import Row, change_row, end_payload, end_row, rollup_place, run_row, started_audit_row, step_row
+from .rollup import SHARDS, STATE_COLUMNS, TOOK_COLUMNS
 from .writing import Bulk
 
 _NUMBERS = frozenset(
@@ -32,6 +33,8 @@ _NUMBERS = frozenset(
         "updated_at",
         "claim_epoch",
         "at",
+        "half_hour",
+        "took",
     }
 )
 
@@ -49,6 +52,10 @@ def _typed(name: str, index: int) -> str:
     return f"e->>{index} AS {name}"
 
 
+# Processes that write at once are different server processes, and mostly neighbours by number.
+SHARD = f"(pg_backend_pid() %% {SHARDS})"
+_AFTER_END = 5 + len(sql.END_COLUMNS)
+
 # A row is an array that begins with the number of its claim, or null. Numbers are places in the list of claims, from 1.
 _CLAIMS = (
     "claim AS MATERIALIZED (SELECT c.number, x.name, x.epoch FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS c (pair, number) "
@@ -62,11 +69,11 @@ _SAVED_STEPS = (
 )
 
 # Steps alone, the most common bulk. Answers with the numbers of the claims that hold.
-SAVE_STEPS = f"WITH {_CLAIMS}, {_SAVED_STEPS} SELECT 'claim', number::text FROM claim"
+SAVE_STEPS = f"WITH {_CLAIMS}, {_SAVED_STEPS} SELECT 'claim', number::text, NULL FROM claim"
 
 # Everything that a bulk can hold. Each run is in it once, so no part needs to see what another has written. Answers also with the ids of
 # the runs that changed and that ended; what kept the others from it is found out afterwards.
-SAVE_BULK = (
+_SAVED_BULK = (
     f"WITH {_CLAIMS}, {_SAVED_STEPS}, "
     # The input comes after the claim, then the columns of the run.
     f"new_run AS MATERIALIZED (SELECT e->>1 AS input, {_taken(sql.RUN_COLUMNS, 2)} "
@@ -94,16 +101,30 @@ SAVE_BULK = (
     + ", ".join(
         _typed(name, index).replace(f" AS {name}", f" AS new_{name}") for index, name in enumerate(sql.END_COLUMNS, 5)
     )
+    + f", {_typed('half_hour', _AFTER_END)}, {_typed('took', _AFTER_END + 1)}"
     + " FROM jsonb_array_elements(%s::jsonb) AS e), "
     f"ended AS (UPDATE workflow_runs AS r SET {', '.join(f'{name} = e.new_{name}' for name in sql.END_COLUMNS)} "
     "FROM new_end AS e LEFT JOIN claim AS c ON c.number = e.claim "
     "WHERE r.id = e.id AND r.completed_at IS NULL AND e.before ? r.state "
-    "AND (e.claim IS NULL OR (r.claim_owner = c.name AND r.claim_epoch = c.epoch)) RETURNING r.id), "
+    "AND (e.claim IS NULL OR (r.claim_owner = c.name AND r.claim_epoch = c.epoch)) "
+    "RETURNING r.id, r.workflow_name, r.state, e.half_hour, e.took), "
     "saved_end AS (INSERT INTO workflow_run_payloads (run_id, result, error) SELECT e.id, e.result, e.error "
     "FROM new_end AS e JOIN ended ON ended.id = e.id WHERE e.result IS NOT NULL OR e.error IS NOT NULL "
-    "ON CONFLICT (run_id) DO UPDATE SET result = excluded.result, error = excluded.error) "
-    "SELECT 'claim', number::text FROM claim UNION ALL SELECT 'changed', id FROM changed UNION ALL SELECT 'ended', id FROM ended"
+    "ON CONFLICT (run_id) DO UPDATE SET result = excluded.result, error = excluded.error)"
 )
+# It needs all of what has ended, and the answer asks for what has changed: their rows are locked before the first of the rollup is.
+_COUNTED = (
+    f', counted AS ({sql.INTO_ROLLUP} SELECT half_hour, workflow_name COLLATE "C", {SHARD}, '
+    + ", ".join(f"count(*) FILTER (WHERE state = '{state}')" for state in STATE_COLUMNS)
+    + "".join(f", count(*) FILTER (WHERE took = {number})" for number in range(len(TOOK_COLUMNS)))
+    + f" FROM ended GROUP BY 1, 2 ORDER BY 1, 2 {sql.ROLLUP_CONFLICT})"
+)
+_TOLD = (
+    " SELECT 'claim', number::text, NULL FROM claim UNION ALL SELECT 'changed', id, NULL FROM changed "
+    "UNION ALL SELECT 'ended', id, workflow_name FROM ended"
+)
+SAVE_BULK = _SAVED_BULK + _TOLD
+SAVE_BULK_AND_COUNT = _SAVED_BULK + _COUNTED + _TOLD
 
 _BEFORE = {state: sorted(sql.states_before(state)) for state in RunState}
 
@@ -141,7 +162,8 @@ class Document:
             entry = entries[place]
             assert isinstance(entry, RunEnded)
             before = _BEFORE[entry.state]
-            self._ends.append((self.claim(entry.claim), entry.run_id, *end_payload(entry), before, *end_row(entry)))
+            whose = self.claim(entry.claim), entry.run_id
+            self._ends.append((*whose, *end_payload(entry), before, *end_row(entry), *rollup_place(entry)))
 
     def _start(self, entry: Entry) -> None:
         assert isinstance(entry, StartRun)

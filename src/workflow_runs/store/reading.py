@@ -9,7 +9,8 @@ The total is counted from the same queries, and no further than to 10,000.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -17,12 +18,16 @@ from sqlalchemy.pool import QueuePool
 
 from ..clock import ProcessIdentity, this_process
 from ..errors import StoreUnavailable
+from ..model.figures import Histogram, Totals, WorkflowFigures
+from ..model.marks import RunMark
 from ..model.records import Audit, IdempotentAction, Page, Run, RunFilter, RunList, Step, StepKey
 from ..model.states import Origin
 from . import rows
 from .database import Kind
 from .faults import Fault, unavailable
+from .figures import Figures, no_histogram
 from .finding import TOTAL_MAX, Finder
+from .marks import NEWEST_RUN, read_marks
 from .statements import UNDONE_STATES
 from .tables import actions, audit, executors, payloads, runs, steps
 
@@ -52,6 +57,7 @@ class DatabaseReader:
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
         self._finder = Finder(has_statistics=kind.has_statistics)
+        self._figures = Figures(self._finder)
         self.engine = sa.create_engine(
             f"{kind.dialect}://",
             creator=kind.connect_to_read,
@@ -105,11 +111,13 @@ class DatabaseReader:
 
     # --- what belongs to a run ----------------------------------------------------------------------------------------
 
-    def get_steps(self, run_id: str, *, outputs: bool = True) -> tuple[Step, ...]:
+    def get_steps(self, run_id: str, *, outputs: bool = True, sequence: int | None = None) -> tuple[Step, ...]:
         """See ``base.Questions``."""
         if not _can_be_stored((run_id,)):
             return ()
         chosen = (_STEPS if outputs else _STEPS_WITHOUT_OUTPUTS).where(steps.c.run_id == run_id)
+        if sequence is not None:
+            chosen = chosen.where(steps.c.sequence == sequence)
         return rows.steps_of(self._ask(lambda connection: connection.execute(chosen).all()))
 
     def undone_of_chain(self, chain_run_id: str) -> dict[StepKey, str]:
@@ -140,6 +148,53 @@ class DatabaseReader:
         )
         found = self._ask(lambda connection: connection.execute(chosen).one_or_none())
         return None if found is None else IdempotentAction(*found)
+
+    # --- what is watched ----------------------------------------------------------------------------------------------
+
+    def run_marks(self, run_ids: Collection[str]) -> dict[str, RunMark]:
+        """See ``base.Questions``."""
+        ids = [run_id for run_id in run_ids if _can_be_stored((run_id,))]
+        return self._ask(lambda connection: read_marks(connection, ids)) if ids else {}
+
+    def newest_run_id(self) -> str | None:
+        """See ``base.Questions``."""
+        return self._ask(lambda connection: connection.execute(NEWEST_RUN).scalar_one_or_none())
+
+    # --- figures ------------------------------------------------------------------------------------------------------
+
+    def count_runs(self, where: RunFilter, cap: int) -> tuple[int, bool]:
+        """See ``base.Questions``."""
+        if not _can_be_stored(_texts(where)):
+            return 0, False
+        return self._ask(lambda connection: self._figures.count_runs(connection, where, cap))
+
+    def recorded_workflows(self, limit: int) -> tuple[str, ...]:
+        """See ``base.Questions``."""
+        return self._ask(lambda connection: self._figures.recorded_workflows(connection, limit))
+
+    def histogram(self, where: RunFilter, since: datetime, until: datetime, bars: int) -> Histogram:
+        """See ``base.Questions``."""
+        if not _can_be_stored(_texts(where)):
+            return no_histogram(since, until, bars)
+        return self._ask(lambda connection: self._figures.histogram(connection, where, since, until, bars))
+
+    def totals(self, since: datetime, until: datetime, workflow_names: tuple[str, ...]) -> Totals:
+        """See ``base.Questions``."""
+        names = _storable(workflow_names)
+        if workflow_names and not names:
+            return Totals(0, 0, 0, 0, None, None)
+        return self._ask(lambda connection: self._figures.totals(connection, since, until, names))
+
+    def workflow_figures(
+        self, since: datetime, until: datetime, spark_bars: int, workflow_names: tuple[str, ...]
+    ) -> tuple[WorkflowFigures, ...]:
+        """See ``base.Questions``."""
+        names = _storable(workflow_names)
+        if workflow_names and not names:
+            return ()
+        return self._ask(
+            lambda connection: self._figures.workflow_figures(connection, since, until, spark_bars, names)
+        )
 
     # --- processes ----------------------------------------------------------------------------------------------------
 
@@ -194,6 +249,10 @@ class DatabaseReader:
 def _can_be_stored(texts: Iterable[str]) -> bool:
     """Return whether a database could hold the texts; what it cannot hold it does not contain, and asking would be an error."""
     return all("\x00" not in text and _is_unicode(text) for text in texts)
+
+
+def _storable(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(text for text in texts if _can_be_stored((text,)))
 
 
 def _is_unicode(text: str) -> bool:

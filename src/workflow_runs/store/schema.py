@@ -6,7 +6,7 @@ from bisect import bisect_right
 
 from ..errors import SchemaMismatch
 
-SCHEMA_REVISION = "0001"  # the newest migration; a test compares it with the folder
+SCHEMA_REVISION = "0003"  # the newest migration; a test compares it with the folder
 VERSION_TABLE = "workflow_runs_schema"
 FIND_REVISION = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608  # our constant
 
@@ -17,6 +17,8 @@ MIGRATE_HINT = "run `workflow-runs migrate`, or let the application migrate at i
 NOT_SUCCEEDED = "state <> 'succeeded'"
 UNCLAIMED = "completed_at IS NULL AND claim_owner IS NULL AND mode = 'journal'"
 CLAIMED = "completed_at IS NULL AND claim_owner IS NOT NULL"
+DERIVED = "parent_run_id IS NOT NULL"  # reruns and resumes
+RESUMED = "resumed_by_run_id IS NOT NULL"
 
 ERROR_MESSAGE_MAX = 500  # characters of an error that the list shows; the whole error stands with the payload
 

@@ -33,9 +33,11 @@ from .writing import Bulk, WriterBase, divide, refuse_steps
 
 WRITER_WAIT_S = 30.0  # for another process's transaction
 READER_WAIT_S = 5.0  # readers wait only while a log is recovered after a crash
+STATEMENT_S = 5.0  # of readers: a search that reads run after run would go on through any number of them
+_STEPS_BETWEEN_LOOKS = 10_000  # of SQLite's machine: half a millisecond, or as many inputs as it parses in them
 _LOG_PAUSE_S = 0.05
 
-_DIALECT = sql.Dialect(parameter="?", for_update="", for_share="", for_update_or_skip="")
+_DIALECT = sql.Dialect(parameter="?", for_update="", for_share="", for_update_or_skip="", shard="0")
 
 # The oldest runs of a definition that nobody owns.
 _UNCLAIMED = (
@@ -82,7 +84,9 @@ class SqliteKind:
         self._clock = clock
 
     def connect_to_read(self) -> sqlite3.Connection:
-        connection = connect(self._path, mode="ro", wait_s=READER_WAIT_S)
+        connection = connect(self._path, mode="ro", wait_s=READER_WAIT_S, factory=BoundedConnection)
+        assert isinstance(connection, BoundedConnection)
+        connection.bound(self._clock)
         connection.execute("PRAGMA query_only = ON")
         return connection
 
@@ -114,11 +118,53 @@ class SqliteKind:
         return SqliteWriter(self._path, self._clock)
 
 
-def connect(path: str, *, mode: str, wait_s: float) -> sqlite3.Connection:
+class _Deadline:
+    """Until when a statement may go on."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until = 0.0
+
+    def begin(self) -> None:
+        self._until = self._clock.monotonic() + STATEMENT_S
+
+    def is_over(self) -> bool:
+        return self._clock.monotonic() >= self._until
+
+
+class BoundedCursor(sqlite3.Cursor):
+    """A cursor whose statements end."""
+
+    def execute(self, statement: str, parameters: Any = (), /) -> BoundedCursor:
+        assert isinstance(self.connection, BoundedConnection)
+        self.connection.deadline.begin()
+        super().execute(statement, parameters)
+        return self
+
+
+class BoundedConnection(sqlite3.Connection):
+    """A connection whose statements end. SQLite has no time limit; it asks now and then whether to go on."""
+
+    deadline: _Deadline
+
+    def bound(self, clock: Clock) -> None:
+        """Give up statements after ``STATEMENT_S``."""
+        self.deadline = _Deadline(clock)
+        # Not a method of our own: the connection would hold itself, and stay open until the collector comes round.
+        self.set_progress_handler(self.deadline.is_over, _STEPS_BETWEEN_LOOKS)
+
+    def cursor(self, factory: Any = BoundedCursor) -> Any:
+        return super().cursor(factory)
+
+
+def connect(
+    path: str, *, mode: str, wait_s: float, factory: type[sqlite3.Connection] = sqlite3.Connection
+) -> sqlite3.Connection:
     """Open the file. Transactions begin where this package says BEGIN; one thread at a time uses the connection, any of them."""
     return sqlite3.connect(
         f"file:{quote(path)}?mode={mode}",
         uri=True,
+        factory=factory,
         timeout=wait_s,
         isolation_level=None,
         check_same_thread=False,
@@ -259,6 +305,7 @@ class SqliteWriter(WriterBase):
                     outcomes[part] = self._by_itself(applier, entries[part])
                 else:
                     self._write(part, entries, applier, outcomes)
+            applier.count_ended()
         return outcomes
 
     def _write(self, bulk: Bulk, entries: Sequence[Entry], applier: EntryApplier, outcomes: list[object]) -> None:

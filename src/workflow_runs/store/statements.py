@@ -14,11 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..model.states import RUN_STATUS, STEP_TRANSITIONS, Origin, RunState, RunStatus, StepState, is_finished, may_follow
+from .rollup import COUNT_COLUMNS
 from .schema import CLAIMED
 
 _FOR_UPDATE = " {for update}"
 _FOR_SHARE = " {for share}"
 _FOR_UPDATE_OR_SKIP = " {for update or skip}"
+_SHARD = "{shard}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Dialect:
     for_update: str
     for_share: str
     for_update_or_skip: str
+    shard: str  # an expression: which of the rollup's rows this connection counts in
     _said: dict[str, str] = field(default_factory=dict)
 
     def say(self, statement: str) -> str:
@@ -40,6 +43,7 @@ class Dialect:
                 .replace(_FOR_UPDATE, self.for_update)
                 .replace(_FOR_SHARE, self.for_share)
                 .replace(_FOR_UPDATE_OR_SKIP, self.for_update_or_skip)
+                .replace(_SHARD, self.shard)
             )
             self._said[statement] = said
         return said
@@ -203,7 +207,7 @@ CHANGE_RUN = {
     for release in (False, True)
 }
 
-# A run ends, once.
+# A run ends, once; gives its workflow's name, for the rollup.
 END_COLUMNS = (
     "state",
     "completed_at",
@@ -220,6 +224,7 @@ END_RUN = {
         f"UPDATE workflow_runs SET {', '.join(f'{name} = ?' for name in END_COLUMNS)} "
         f"WHERE id = ? AND completed_at IS NULL AND state IN ({literals(states_before(state))})"
         + (_BY_OWNER if claimed else "")
+        + " RETURNING workflow_name"
     )
     for state in RunState
     if is_finished(state)
@@ -231,6 +236,12 @@ SAVE_END = (
     "INSERT INTO workflow_run_payloads (run_id, result, error) VALUES (?, ?, ?) "
     "ON CONFLICT (run_id) DO UPDATE SET result = excluded.result, error = excluded.error"
 )
+
+# So many more runs have ended. Every transaction does this last, and in the order of the key.
+_ADDED = ", ".join(f"{name} = workflow_run_rollup.{name} + excluded.{name}" for name in COUNT_COLUMNS)
+ROLLUP_CONFLICT = f"ON CONFLICT (half_hour, workflow_name, shard) DO UPDATE SET {_ADDED}"
+INTO_ROLLUP = f"INSERT INTO workflow_run_rollup (half_hour, workflow_name, shard, {', '.join(COUNT_COLUMNS)})"
+COUNT_ENDED = f"{INTO_ROLLUP} VALUES (?, ?, {_SHARD}, {marks(len(COUNT_COLUMNS))}) {ROLLUP_CONFLICT}"
 
 # Somebody wants the run to end; whoever wished it first stays on record.
 REQUEST_CANCEL = (

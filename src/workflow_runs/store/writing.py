@@ -186,6 +186,7 @@ class WriterBase(ABC):
                     if self._fault(error) is not Fault.ENTRY:
                         raise
                     outcomes.append(_rejected(entry, error))
+            applier.count_ended()
         return outcomes
 
     # --- for the short ways -------------------------------------------------------------------------------------------
