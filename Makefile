@@ -1,11 +1,14 @@
 # For people and for CI alike. A machine needs make, Python 3.11 or later with pip, and a package registry; nothing else.
 #
-#   make demo    a desk with runs to look at, on this machine; nothing to configure
-#   make test    all tests, on SQLite and PostgreSQL    (make test ARGS="-k resume")
-#   make lint    formatting, lint rules, types
-#   make bench   the measurements of bench/             (make bench ARGS=...)
-#   make lock    take the newest versions of all dependencies into requirements-*.txt
+#   make demo         a desk with runs to look at, on this machine; nothing to configure
+#   make test         all tests, on SQLite and PostgreSQL    (make test ARGS="-k resume")
+#   make lint         formatting, lint rules, types
+#   make bench        the measurements of bench/             (make bench ARGS=...)
+#   make screenshots  every page at three widths in both themes, and the README's picture
+#   make lock         take the newest versions of all dependencies into requirements-*.txt
 #
+# The pages are tested in a Chromium. Root on a machine with apt gets Debian's by itself; elsewhere name one (CHROMIUM=/path/to/it),
+# or those tests are skipped. With CI=true a missing browser is a failure.
 # Another Python than the first on PATH: make PYTHON=python3.13 ...
 
 PYTHON := python3
@@ -21,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # An active environment of somebody else's is none of ours.
 unexport VIRTUAL_ENV
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test lint bench screenshots lock clean chromium
 .DEFAULT_GOAL := test
 # The first line that `make demo` prints is the address of the desk, for people and scripts alike.
 .SILENT: demo $(VENV)/.demo $(VENV)/.python .cache/uv/bin/uv
@@ -29,7 +32,7 @@ unexport VIRTUAL_ENV
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.demo $(ARGS)
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev chromium
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: $(VENV)/.dev
@@ -39,6 +42,10 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m bench $(ARGS)
+
+# The folder is ours to ignore; the picture that the README shows is committed.
+screenshots: $(VENV)/.dev chromium
+	$(BIN)/python -m tests.browser.screenshots --folder build/screenshots --picture docs/images/desk.png $(ARGS)
 
 # uv.lock holds the same and names download hosts, which are each machine's own business: it does not stay.
 lock: | $(UV)
@@ -67,3 +74,12 @@ $(VENV)/.python: | $(UV)
 
 .cache/uv/bin/uv:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .cache/uv uv
+
+# Without what it only recommends: a third of the download. A machine that cannot have it still runs all other tests.
+APT = DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300
+chromium:
+	@if command -v "$${CHROMIUM:-chromium}" >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1 || [ "$$(id -u)" != 0 ]; \
+	then exit 0; fi; \
+	echo "Installing chromium, for the tests of the pages"; \
+	{ $(APT) update && $(APT) install -y --no-install-recommends chromium fonts-liberation fonts-dejavu-core; } >/dev/null || \
+	echo "It cannot be installed here; the tests of the pages will say so"

@@ -8,7 +8,7 @@ Its workflows are knobs: the input says which step fails, waits, answers somethi
 counters that say how often a step's body ran, live in the memory of the process.
 
 With ``--token``, T may do everything, K1 may read, K2 may read and trigger; without it everything on loopback is allowed. Whoever acts
-is named by the header ``X-Conformance-User``.
+is named by the header ``X-Conformance-User``. The pages are under ``/desk``.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from workflow_runs.admin import (
     mount_health_routes,
     mount_workflow_runs_admin_routes,
 )
+from workflow_runs.admin.pages import mount_workflow_runs_pages
 
 STEPS = ("validate", "reserve", "charge", "notify", "close")
 HOLD_S_MAX = 60.0
@@ -399,6 +400,13 @@ def build(arguments: argparse.Namespace) -> Starlette:
         authorize=access(arguments.token, arguments.key_no_trigger, arguments.key_trigger),
         admin_surface=arguments.surface,
         openapi="/openapi.json",
+    )
+    mount_workflow_runs_pages(
+        app,
+        runs.desk,
+        "/desk",
+        authorize=access(arguments.token, arguments.key_no_trigger, arguments.key_trigger),
+        admin_surface=arguments.surface,
     )
     mount_health_routes(app, runs.store)
     return app

@@ -2,8 +2,9 @@
 
     python -m examples.demo [--flights N] [--port P] [--directory DIR] [--no-serve]
 
-The first line of standard output is the desk's URL, which answers from then on (without a token, to this machine only). The database and
-the ledgers of the fake outside world go to a fresh temporary folder that is deleted at the end, or to ``--directory``, which is kept.
+The first line of standard output is the desk's URL, which answers from then on (without a token, to this machine only): open it in a
+browser. The API is below it, at ``v1/admin``. The database and the ledgers of the fake outside world go to a fresh temporary folder that
+is deleted at the end, or to ``--directory``, which is kept.
 The desk is served until Ctrl-C or SIGTERM; with ``--no-serve`` the process ends with the story, with status 1 if it ended badly.
 """
 
@@ -32,6 +33,7 @@ from starlette.applications import Starlette
 
 from workflow_runs import WorkflowRuns
 from workflow_runs.admin import development_access, mount_health_routes, mount_workflow_runs_admin_routes
+from workflow_runs.admin.pages import PageSettings, mount_workflow_runs_pages
 
 from . import checkout_finalize, flight_disruption
 from .ledger import EffectLedger
@@ -47,6 +49,13 @@ class DeskServer(uvicorn.Server):
     def __init__(self, runs: WorkflowRuns, listening: socket.socket) -> None:
         app = Starlette()
         mount_workflow_runs_admin_routes(app, runs.desk, authorize=development_access())
+        mount_workflow_runs_pages(
+            app,
+            runs.desk,
+            "",
+            authorize=development_access(),
+            settings=PageSettings(title="Demo Travel", environment="DEMO", environment_class="off"),
+        )
         mount_health_routes(app, runs.store)
         super().__init__(uvicorn.Config(app, lifespan="off", log_level="warning"))
         self._listening = listening
@@ -60,11 +69,11 @@ class DeskServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[str]:
-        """Serve while the block runs; gives the URL of the list of runs."""
+        """Serve while the block runs; gives the URL of the desk."""
         self._thread.start()
         self._answering.wait()
         try:
-            yield f"http://{HOST}:{self._listening.getsockname()[1]}/v1/admin/workflow-runs"
+            yield f"http://{HOST}:{self._listening.getsockname()[1]}/"
         finally:
             self.should_exit = True
             self._thread.join()
@@ -109,6 +118,7 @@ def _demonstrate(listening: socket.socket, folder: Path, *, flights: int | None,
             print(f"The desk. Its database and the ledgers are in {folder}.\n", flush=True)
             ended_well = _tell_checkout(runs, provider, office, shop_books)
             ended_well &= _tell_flights(runs, disrupted, flight_books, url)
+            _leave_something(runs, provider, office, url)
             if serve:
                 print("\nServing until Ctrl-C.", flush=True)
                 signal.pause()
@@ -160,6 +170,16 @@ def _tell_flights(
     return ended_well
 
 
+def _leave_something(
+    runs: WorkflowRuns, provider: checkout_finalize.PaymentProvider, office: checkout_finalize.BackOffice, url: str
+) -> None:
+    uncharged, uninvoiced = checkout_finalize.leave(runs, provider, office)
+    print(f"""
+Two orders are left to you; what failed them works again. Open one, read the verdict, press r:
+  {url}runs/{uncharged}  not charged: the provider refused before it did anything
+  {url}runs/{uninvoiced}  charged, and without an invoice""")
+
+
 def _paid_eur(books: EffectLedger) -> Decimal:
     lines = map(json.loads, books.path.read_text("utf-8").splitlines())
     return sum((Decimal(line["answer"]["amount_eur"]) for line in lines if line["effect"] == "compensate"), Decimal(0))
@@ -176,16 +196,17 @@ def _compare(books: EffectLedger, expected: Counter[Any]) -> bool:
 
 
 def _print_commands(url: str, failed: str, resumed: str) -> None:
-    base = url.removesuffix("/workflow-runs")
+    base = f"{url}v1/admin"
+    listed = f"{base}/workflow-runs"
     order = '{"input": {"id": "order-9", "booking_id": "BK9", "amount": "10.00", "email": "me@example.com"}}'
     print(f"""
 What failed, newest first, without payloads:
-  curl -s '{url}?status=failed&view=summary&limit=3'
+  curl -s '{listed}?status=failed&view=summary&limit=3'
 A run that the outage failed, with its steps, and the run that resumed it:
-  curl -s '{url}/{failed}'
-  curl -s '{url}/{resumed}'
+  curl -s '{listed}/{failed}'
+  curl -s '{listed}/{resumed}'
 One failure has at most one live resume; this is refused with 409 and the id of the one that exists:
-  curl -s -X POST '{url}/{failed}/resume'
+  curl -s -X POST '{listed}/{failed}/resume'
 A run of your own:
   curl -s -X POST '{base}/workflows/checkout-finalize/runs' -H 'Content-Type: application/json' -d '{order}'""")
 

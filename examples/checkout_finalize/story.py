@@ -1,4 +1,4 @@
-"""The story: four orders on a bad day. Told by ``demo.py`` and checked by a test."""
+"""The story: four orders on a bad day, and two that are left to you. Told by ``demo.py`` and checked by a test."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ ORDERS = (
     Order("order-2", "BK1002", Decimal("349.00"), "grace@example.com"),
     Order("order-3", "BK1003", Decimal("78.50"), "edsger@example.com"),
     Order("order-4", "BK1004", Decimal("510.00"), "barbara@example.com"),
+)
+# Two more, which fail and are left to whoever sits at the desk: one before it was charged, one after.
+LEFT = (
+    Order("order-5", "BK1005", Decimal("212.40"), "annie@example.com"),
+    Order("order-6", "BK1006", Decimal("1840.50"), "katherine@example.com"),
 )
 EFFECTS = ("confirm-booking", "charge", "issue-invoice", "send-confirmation")
 WAIT_S = 60.0
@@ -49,6 +54,17 @@ def tell(runs: WorkflowRuns, provider: PaymentProvider, office: BackOffice, *, a
     office.invoicing = Outage.NONE
 
     return Told(smooth, verified, refused, _resume(runs, refused, actor), uninvoiced, _resume(runs, uninvoiced, actor))
+
+
+def leave(runs: WorkflowRuns, provider: PaymentProvider, office: BackOffice) -> tuple[str, str]:
+    """Let two orders fail, mend what failed them, and leave them as they are: the desk has something to do."""
+    provider.outage = Outage.REFUSING
+    uncharged = _checkout(runs, LEFT[0])
+    provider.outage = Outage.NONE
+    office.invoicing = Outage.REFUSING
+    uninvoiced = _checkout(runs, LEFT[1])
+    office.invoicing = Outage.NONE
+    return uncharged, uninvoiced
 
 
 def _checkout(runs: WorkflowRuns, order: Order) -> str:

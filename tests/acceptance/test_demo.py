@@ -38,8 +38,11 @@ def test_the_first_line_is_the_url_of_a_desk_that_answers_without_a_token(start)
 
     url = demo.line()
 
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1/admin/workflow-runs", url)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url)
     with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
+        assert answer.status == 200
+        assert b"<h1" in answer.read()
+    with urllib.request.urlopen(f"{url}v1/admin/workflow-runs?limit=1", timeout=DEADLINE_S) as answer:
         assert answer.status == 200
     while demo.line() != "Serving until Ctrl-C.":
         pass

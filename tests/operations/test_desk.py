@@ -69,7 +69,9 @@ def test_health_tells_of_the_journal_and_of_the_database(sqlite_shop):
     healthy = sqlite_shop.desk.health()
     assert (healthy.queued, healthy.oldest_s, healthy.failures, healthy.dropped) == (0, None, 0, 0)
     assert healthy.database_ms >= 0
-    os.rename(sqlite_shop.store.url.removeprefix("sqlite:///"), sqlite_shop.store.url.removeprefix("sqlite:///") + ".gone")
+    os.rename(
+        sqlite_shop.store.url.removeprefix("sqlite:///"), sqlite_shop.store.url.removeprefix("sqlite:///") + ".gone"
+    )
     sqlite_shop.store.close()
     assert sqlite_shop.desk.health().database_ms is None
 

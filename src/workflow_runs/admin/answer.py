@@ -1,4 +1,4 @@
-"""An answer on its way out: status, JSON, headers; and the one place that sets the headers of every answer, errors included."""
+"""An answer on its way out: status, body, headers; and the one place that sets the headers of every answer, errors included."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,128}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an operation answers: rendered JSON, or no body at all."""
+    """What an operation or a page answers: rendered JSON, HTML, a file, or no body at all."""
 
     status: int
     data: bytes | None = None
     headers: Sequence[tuple[str, str]] = ()
+    content_type: str = "application/json"
 
     async def send(self, send: Send, *, head: bool = False) -> None:
         """Send it; for HEAD the length is told and the body kept."""
         data = self.data or b""
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers]
         if self.data is not None:
-            headers.append((b"content-type", b"application/json"))
+            headers.append((b"content-type", self.content_type.encode("latin-1")))
             headers.append((b"content-length", str(len(data)).encode("ascii")))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if head else data})
@@ -81,13 +82,13 @@ def request_id_of(request: Request) -> str:
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
 
-def with_headers(send: Send, request_id: str) -> Send:
-    """Return a ``send`` that adds the headers of every answer."""
+def with_headers(send: Send, request_id: str, security: Mapping[str, str] = SECURITY_HEADERS) -> Send:
+    """Return a ``send`` that adds the headers of every answer; ``security`` are those of the API, unless pages give their own."""
 
     async def secured(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            headers.update(SECURITY_HEADERS)
+            headers.update(security)
             headers["x-request-id"] = request_id
         await send(message)
 

@@ -11,41 +11,25 @@ Source: contract, section "Order of checks"; spec 5.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
-from anyio import CapacityLimiter, to_thread
-from anyio.lowlevel import RunVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..errors import ConfigurationError, GuardFailed, HandlerFailed, Refusal, Unauthorized
+from ..errors import ConfigurationError, GuardFailed, HandlerFailed, Unauthorized
 from ..operations.desk import Desk
 from ..settings import Limits
-from .access import AdminSurface, Authorize, Principal, ask, is_cross_site, why_barred
+from .access import AdminSurface, Authorize
 from .answer import Answer, answer_to, error_answer, request_id_of, with_headers
+from .door import AuthorizationFailed, Door
 from .handlers import HANDLERS, Call
 from .hosting import AppRoute, add_route, answer_unknown_paths, not_http, serve_document
 from .openapi import merged
 from .routes import Operation, Place, claims, find, normalised
 
-T = TypeVar("T")
-
-# Threads that may wait for the database at once, beside the host's own: many, since those that write share a commit.
-THREADS_MAX = 40
-
 _log = logging.getLogger("workflow_runs.admin")
-
-
-class CrossSite(Refusal):
-    """A browser acts on behalf of a foreign page."""
-
-    code = "cross_site"
-
-
-class AuthorizationFailed(Exception):  # says what happened; it never leaves this module
-    """The host's authoriser raised; the cause is its exception."""
 
 
 class AdminApp:
@@ -62,23 +46,14 @@ class AdminApp:
         otherwise: ASGIApp | None,
         limits: Limits | None,
     ) -> None:
-        if authorize is None:
-            raise ConfigurationError(
-                "the admin routes need authorize=: a function from a request to a Principal or None. "
-                "On your own machine development_access() will do"
-            )
+        self._door = Door(authorize, admin_surface, trusted_origins)
         if admin_surface not in get_args(AdminSurface):
             raise ConfigurationError(f"admin_surface is one of {', '.join(get_args(AdminSurface))}")
-        if isinstance(trusted_origins, str):
-            raise ConfigurationError("trusted_origins is a collection of origins such as https://app.example.com")
         self.prefix = normalised(prefix)
-        self.authorize = authorize
+        self.authorize = self._door.authorize
         self._desk = desk
         self._limits = limits or desk.limits
-        self._surface = admin_surface
-        self._trusted_origins = frozenset(trusted_origins)
         self._otherwise = otherwise
-        self._threads: RunVar[CapacityLimiter] = RunVar("workflow_runs.admin.threads")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; what is not ours goes to ``otherwise``, if there is one."""
@@ -108,7 +83,7 @@ class AdminApp:
             detail = f"This path takes {place.allow}."
             return error_answer("method_not_allowed", detail, request_id, headers=[("allow", place.allow)])
         try:
-            principal = await self._admitted(operation, request)
+            principal = await self._door.admitted(request, operation.scope, acts=bool(operation.action))
             call = Call(
                 request,
                 request_id,
@@ -116,8 +91,8 @@ class AdminApp:
                 place.parameter,
                 self._desk,
                 self._limits,
-                self._surface,
-                self._in_thread,
+                self._door.surface,
+                self._door.in_thread,
             )
             return await HANDLERS[operation.name](call)
         except ClientDisconnect:
@@ -127,29 +102,10 @@ class AdminApp:
         except Exception as error:  # noqa: BLE001  # each becomes an answer, and what is our fault is logged with its stack
             return self._failed(operation, error, request_id)
 
-    async def _admitted(self, operation: Operation, request: Request) -> Principal:
-        """The principal, once everything that stands before the request's content is checked, in the contract's order."""
-        principal = await self._known(request)
-        if operation.action and is_cross_site(request, self._trusted_origins):
-            raise CrossSite("This request was sent by a page of another site.")
-        barred = why_barred(principal, operation.scope, self._surface if operation.action else "tenant")
-        if barred is not None:
-            raise barred
-        return principal
-
-    async def _known(self, request: Request) -> Principal:
-        try:
-            principal = await ask(self.authorize, request)
-        except Exception as error:
-            raise AuthorizationFailed from error
-        if principal is None:
-            raise Unauthorized("Nobody is logged in.")
-        return principal
-
     async def refuse_unknown(self, request: Request, request_id: str) -> Answer | None:
         """Return the answer to a request of nobody whom ``authorize`` knows; None if it knows who asks, whatever the scopes."""
         try:
-            await self._known(request)
+            await self._door.known(request)
         except (Unauthorized, AuthorizationFailed) as error:
             return _unknown("openapi", error, request_id)
         return None
@@ -162,15 +118,6 @@ class AdminApp:
         elif answer.status == 500:
             _log.error("%s failed, request %s", operation.name, request_id, exc_info=error)
         return answer
-
-    async def _in_thread(self, call: Callable[[], T], /) -> T:
-        # Threads of our own number: a database that hangs must not use up those in which the host serves its own requests.
-        try:
-            threads = self._threads.get()
-        except LookupError:
-            threads = CapacityLimiter(THREADS_MAX)
-            self._threads.set(threads)
-        return await to_thread.run_sync(call, limiter=threads)
 
 
 def _unknown(name: str, error: Unauthorized | AuthorizationFailed, request_id: str) -> Answer:

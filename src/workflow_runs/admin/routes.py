@@ -186,36 +186,57 @@ def claims(scope: Mapping[str, Any], prefix: str) -> bool:
 
 
 def find(scope: Mapping[str, Any], prefix: str) -> Place | None:
-    """Return the place that the path of a request names, or None.
+    """Return the place that the path of a request names, or None."""
+    found = (_match(reading.tail, decode=reading.is_encoded) for reading in readings(scope, prefix))
+    return next(filter(None, found), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One way to read a path: ``tail`` is what is left below ``base``, where the mounted application is as seen from outside."""
+
+    base: str
+    tail: str
+    is_encoded: bool
+
+
+def readings(scope: Mapping[str, Any], prefix: str) -> Iterator[Reading]:
+    """Yield the ways to read a request's path; the first that is a path of ours counts.
 
     Hosts hand a path to a mounted application in several ways: whole; whole, with ``root_path`` telling the mount; without
-    ``raw_path`` (WSGI); or with the prefix cut off, told nowhere but in ``raw_path``, and a slash appended (Litestar). The first
-    reading that is one of our paths counts.
+    ``raw_path`` (WSGI); or with the prefix cut off, told nowhere but in ``raw_path``, and a slash appended (Litestar).
     """
     root = str(scope.get("root_path") or "")
     path = str(scope.get("path") or "")
     raw = bytes(scope.get("raw_path") or b"").partition(b"?")[0]
     if raw:
-        for tail in _tails(raw.decode("latin-1"), root, prefix):
-            place = _match(tail, decode=True)
-            if place:
-                return place
+        whole = raw.decode("latin-1")
+        for tail in _tails(whole, root, prefix):
+            yield Reading(_base(whole, tail, root), tail, is_encoded=True)
         if unquote_to_bytes(raw) == path.encode("utf-8", "surrogateescape"):
-            return None
+            return
         path = path.removesuffix("/")
-    return next(filter(None, (_match(tail, decode=False) for tail in _tails(path, root, prefix))), None)
+    for tail in _tails(path, root, prefix):
+        yield Reading(_base(path, tail, root), tail, is_encoded=False)
+
+
+def _base(whole: str, tail: str, root: str) -> str:
+    """Return where the application is; a path that the mount was cut off from lies below ``root_path`` all the same."""
+    root = root.rstrip("/")
+    before = whole[: len(whole) - len(tail)]
+    return before if whole == root or whole.startswith(f"{root}/") else root + before
 
 
 def _without(path: str, root: str) -> str:
     root = root.rstrip("/")
-    return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
+    return path.removeprefix(root) if root and (path == root or path.startswith(f"{root}/")) else path
 
 
 def _tails(path: str, root: str, prefix: str) -> Iterator[str]:
     """The readings of a path: what is left when mount and prefix, the prefix, the mount, or nothing is cut off."""
     inner = _without(path, root)
     for candidate in (inner, path):
-        if prefix and candidate.startswith(f"{prefix}/"):
+        if prefix and (candidate == prefix or candidate.startswith(f"{prefix}/")):
             yield candidate.removeprefix(prefix)
     yield inner
     yield path

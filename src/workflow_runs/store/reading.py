@@ -192,9 +192,7 @@ class DatabaseReader:
         names = _storable(workflow_names)
         if workflow_names and not names:
             return ()
-        return self._ask(
-            lambda connection: self._figures.workflow_figures(connection, since, until, spark_bars, names)
-        )
+        return self._ask(lambda connection: self._figures.workflow_figures(connection, since, until, spark_bars, names))
 
     # --- processes ----------------------------------------------------------------------------------------------------
 
