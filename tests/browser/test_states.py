@@ -19,7 +19,6 @@ def test_nothing_yet_shows_how_to_record_the_first_run(new_context, empty_desk):
     expect(page.locator("main")).to_contain_text("@workflow")
     page.goto("")
     expect(page.locator("main")).to_contain_text("No run has been recorded yet")
-    page.get_by_role("link", name="How to record the first one").click()
     expect(page.locator("main")).to_contain_text("@workflow")
 
 

@@ -242,14 +242,20 @@ def drawn_bars(call: PageCall, histogram: Histogram | None, narrowed: Callable[[
         times = f"{term_text('from', call.moment(since).utc_iso)} {term_text('to', call.moment(until).utc_iso)}"
         return call.links.runs(q=narrowed(times))
 
-    return bars.drawn(histogram.bars, histogram.bar_s, href=href, label=lambda since: call.moment(since).short)
+    return bars.drawn(histogram.bars, histogram.bar_s, href=href, label=partial(_tick, call))
 
 
 def ticks_of(call: PageCall, slices: bars.Range) -> list[str]:
     """Return the times below a histogram."""
     step = (slices.until - slices.since) / _TICKS
-    ticks = [call.moment(slices.since + step * number).short for number in range(_TICKS)]
-    return [*ticks, "now" if slices.until >= call.now else call.moment(slices.until).short]
+    ticks = [_tick(call, slices.since + step * number) for number in range(_TICKS)]
+    return [*ticks, "now" if slices.until >= call.now else _tick(call, slices.until)]
+
+
+def _tick(call: PageCall, when: datetime) -> str:
+    """A time on an axis: ``02:00`` where the seconds are none."""
+    shown = call.moment(when).short
+    return shown.removesuffix(":00") if shown.count(":") == 2 else shown
 
 
 def _drops(call: PageCall, search: Search) -> list[tuple[Term, str, int, bool]]:

@@ -26,6 +26,7 @@ from .tokens import TokenBasis, TokenState
 WEEK: Final = timedelta(days=7)
 SPARK_BARS: Final = 28
 _RUNS_SHOWN: Final = 10
+_WHOLE: Final = ""  # name of the field that is the whole input
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,11 @@ def _input_text(call: PageCall, name: str, form: Mapping[str, str]) -> str | Non
             parse_strict(text.encode(), call.pages.limits)  # says which place is wrong
         return text or None
     value: dict[str, Any] = {}
-    for field in _fields(call.desk.input_schema(name), None, None, None):
+    fields = _fields(call.desk.input_schema(name), None, None, None)
+    if fields and fields[0].name == _WHOLE:
+        given = form.get("f-")
+        return to_json(_value_of(call, fields[0], given)) if given else None
+    for field in fields:
         given = form.get(f"f-{field.name}")
         if field.kind == "checkbox":
             value[field.name] = given is not None
@@ -249,7 +254,7 @@ def _value_of(call: PageCall, field: InputField, given: str) -> Any:
         return parse_strict(given.encode(), call.pages.limits)
     except InvalidBody as error:
         words = "a number" if field.kind == "number" else "JSON"
-        raise InvalidRequest(f"{field.label} has to be {words}.", field=f"input.{field.name}") from error
+        raise InvalidRequest(f"{field.label} has to be {words}.", field=f"input.{field.name}".rstrip(".")) from error
 
 
 def _fields(
@@ -259,8 +264,12 @@ def _fields(
     problem: tuple[str, str] | None,
 ) -> list[InputField]:
     """Return the fields of a form for an object of plain values; none where the schema is another one, which is written as JSON."""
-    properties = {} if schema is None else schema.get("properties")
-    if schema is None or schema.get("type") != "object" or not isinstance(properties, dict):
+    if schema is None:
+        return []
+    if schema.get("type") != "object":
+        return _only_field(schema, form, last, problem)
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
         return []
     required = set(schema.get("required") or ())
     values = _object(last)
@@ -285,17 +294,33 @@ def _fields(
     return fields
 
 
+def _only_field(
+    schema: Mapping[str, Any], form: Mapping[str, str] | None, last: str | None, problem: tuple[str, str] | None
+) -> list[InputField]:
+    """The field of an input that is one plain value, typed without quotes; none for what is better written as JSON."""
+    kind, choices = _kind(schema, schema)
+    if kind not in {"text", "number", "choice"}:
+        return []
+    shown = form.get("f-", "") if form is not None else _shown(_value(last), kind)
+    words = problem[1] if problem and problem[0].startswith("input") else ""
+    return [InputField(_WHOLE, "input", str(schema.get("description") or ""), kind, choices, True, shown, words)]  # noqa: FBT003  # required
+
+
 def _is_within(place: str, name: str) -> bool:
     """Whether a place such as ``input.guest.name`` or ``input.rooms[0]`` is in a member of the input."""
     return re.match(rf"input\.{re.escape(name)}(?![^.\[])", place) is not None
 
 
 def _object(text: str | None) -> dict[str, Any]:
-    try:
-        value = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return {}
+    value = _value(text)
     return value if isinstance(value, dict) else {}
+
+
+def _value(text: str | None) -> Any:
+    try:
+        return json.loads(text or "null")
+    except (ValueError, RecursionError):
+        return None
 
 
 def _kind(described: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
