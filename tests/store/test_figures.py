@@ -267,6 +267,13 @@ def test_runs_are_counted_up_to_a_cap(filled):
     assert filled.store.count_runs(RunFilter(correlation_id="\x00"), 10) == (0, False)
 
 
+def test_several_counts_are_one_question_and_the_same(filled):
+    failed = RunFilter(statuses=(RunStatus.FAILED,))
+    wheres = (RunFilter(), RunFilter(correlation_id="\x00"), failed, RunFilter(tags=("eu",)), RunFilter(states=()))
+    assert filled.store.count_each(wheres, 10) == tuple(filled.store.count_runs(where, 10) for where in wheres)
+    assert filled.store.count_each((), 10) == ()
+
+
 def test_recorded_workflows_are_the_names_of_runs(filled):
     assert filled.store.recorded_workflows(500) == tuple(sorted(NAMES))
     assert filled.store.recorded_workflows(2) == tuple(sorted(NAMES))[:2]

@@ -88,6 +88,10 @@ class Questions(Protocol):
         """Return how many runs match, at most ``cap``, and whether there are more."""
         ...
 
+    def count_each(self, wheres: Sequence[RunFilter], cap: int) -> tuple[tuple[int, bool], ...]:
+        """Return the same for several filters, in one question."""
+        ...
+
     def recorded_workflows(self, limit: int) -> tuple[str, ...]:
         """Return the first ``limit`` names under which there are runs, by name; costs one look-up for each."""
         ...

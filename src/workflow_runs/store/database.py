@@ -7,7 +7,7 @@ that only writes never loads what reading needs.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -104,6 +104,10 @@ class Database:
     def count_runs(self, where: RunFilter, cap: int) -> tuple[int, bool]:
         """See ``base.StoreReader``."""
         return self._reading().count_runs(where, cap)
+
+    def count_each(self, wheres: Sequence[RunFilter], cap: int) -> tuple[tuple[int, bool], ...]:
+        """See ``base.StoreReader``."""
+        return self._reading().count_each(wheres, cap)
 
     def recorded_workflows(self, limit: int) -> tuple[str, ...]:
         """See ``base.StoreReader``."""

@@ -95,12 +95,15 @@ class Figures:
 
     # --- numbers of runs ----------------------------------------------------------------------------------------------
 
-    def count_runs(self, connection: sa.Connection, where: RunFilter, cap: int) -> tuple[int, bool]:
-        branches = self._finder.branches(where)
-        if not branches:
-            return 0, False
-        counted = connection.execute(self._finder.count(branches, cap)).scalar_one()
-        return min(counted, cap), counted > cap
+    def count_each(
+        self, connection: sa.Connection, wheres: Sequence[RunFilter | None], cap: int
+    ) -> tuple[tuple[int, bool], ...]:
+        """Return (number up to ``cap``, whether there are more) for each filter, by one statement; None matches nothing."""
+        branches = [[] if where is None else self._finder.branches(where) for where in wheres]
+        counts = [self._finder.count(found, cap).scalar_subquery() for found in branches if found]
+        numbers = iter(connection.execute(sa.select(*counts)).one() if counts else ())
+        counted = [next(numbers) if found else 0 for found in branches]
+        return tuple((min(number, cap), number > cap) for number in counted)
 
     def recorded_workflows(self, connection: sa.Connection, limit: int) -> tuple[str, ...]:
         names = _recorded_names()

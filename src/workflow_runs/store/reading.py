@@ -164,9 +164,12 @@ class DatabaseReader:
 
     def count_runs(self, where: RunFilter, cap: int) -> tuple[int, bool]:
         """See ``base.Questions``."""
-        if not _can_be_stored(_texts(where)):
-            return 0, False
-        return self._ask(lambda connection: self._figures.count_runs(connection, where, cap))
+        return self.count_each((where,), cap)[0]
+
+    def count_each(self, wheres: Sequence[RunFilter], cap: int) -> tuple[tuple[int, bool], ...]:
+        """See ``base.Questions``."""
+        possible = [where if _can_be_stored(_texts(where)) else None for where in wheres]
+        return self._ask(lambda connection: self._figures.count_each(connection, possible, cap))
 
     def recorded_workflows(self, limit: int) -> tuple[str, ...]:
         """See ``base.Questions``."""

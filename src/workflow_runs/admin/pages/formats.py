@@ -85,16 +85,24 @@ class Moment:
 
 def moment(at: datetime, now: datetime, zone: tzinfo = UTC) -> Moment:
     """Return a time as people in ``zone`` read it at ``now``."""
-    utc, local, today = _in_zone(at, UTC), _in_zone(at, zone), _in_zone(now, zone)
-    iso = f"{utc.year:04}-{utc.month:02}-{utc.day:02}T{utc:%H:%M:%S}Z"
+    local, today = _in_zone(at, zone), _in_zone(now, zone)
+    iso = utc_text(at)
     day = f"{local.day} {_MONTHS[local.month - 1]}"
+    clock = f"{local.hour:02}:{local.minute:02}"
+    to_the_second = f"{clock}:{local.second:02}"
     if local.date() == today.date():
-        short = f"{local:%H:%M:%S}"
+        short = to_the_second
     elif local.year == today.year:
-        short = f"{day} {local:%H:%M}"
+        short = f"{day} {clock}"
     else:
-        short = f"{day} {local.year} {local:%H:%M}"
-    return Moment(iso, short, f"{day} {local.year} {local:%H:%M:%S} {local.tzname() or ''}, {iso}")
+        short = f"{day} {local.year} {clock}"
+    return Moment(iso, short, f"{day} {local.year} {to_the_second} {local.tzname() or ''}, {iso}")
+
+
+def utc_text(at: datetime) -> str:
+    """Return a time as links and attributes have it: ``2026-11-22T00:14:07Z``."""
+    utc = _in_zone(at, UTC)
+    return f"{utc.year:04}-{utc.month:02}-{utc.day:02}T{utc.hour:02}:{utc.minute:02}:{utc.second:02}Z"
 
 
 def _in_zone(at: datetime, zone: tzinfo) -> datetime:

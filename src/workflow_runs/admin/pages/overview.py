@@ -69,7 +69,7 @@ async def show_overview(call: PageCall) -> Answer:
         "overview.html",
         area="Overview",
         told=told,
-        bars=drawn_bars(call, told.histogram, str),
+        bars=drawn_bars(call, told.histogram, ""),
         ticks=ticks_of(call, slices),
         day=DEFAULT_QUERY,
         is_loud=_is_loud(told.health),

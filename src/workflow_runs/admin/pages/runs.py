@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,6 +18,7 @@ from ..access import READ_PAYLOAD
 from ..answer import Answer
 from . import bars
 from .call import PageCall
+from .formats import utc_text
 from .live import Stream
 from .statuses import Look, run_look
 
@@ -25,6 +26,7 @@ PAGE: Final = 50
 DEFAULT_QUERY: Final = "since:24h"
 _ROWS_MAX: Final = 50
 _TICKS: Final = 6
+_TIMES: Final = ("since", "from", "to")  # fields that a bar of the histogram stands for
 _NOTHING: Final = RunList((), 0, total_capped=False, next_after=None)
 _QUERY_MAX: Final = 4_000  # characters
 
@@ -104,7 +106,7 @@ async def show_runs(call: PageCall) -> Answer:
         listed=listed,
         rows=rows,
         first=call.query.get("before") is None,
-        bars=drawn_bars(call, listed.histogram, partial(search.replacing, ("since", "from", "to"))),
+        bars=drawn_bars(call, listed.histogram, search.replacing(_TIMES, "")),
         ticks=ticks_of(call, slices),
         chips=[(term, call.links.runs(q=search.without(term))) for term in search.terms],
         drops=_drops(call, search) if not rows and search.problem is None else (),
@@ -140,10 +142,11 @@ def _ask(call: PageCall, search: Search, slices: bars.Range) -> Listed:
         return Listed(_NOTHING, None, _tabs(call, search.text), None, {}, is_too_slow=True)
     live = [run.id for run in found.runs if not is_finished(run.state)]
     everything = None if found.runs else call.narrowed(RunFilter())
+    count = call.soft(lambda: desk.count_runs(where))
     return Listed(
         found=found,
-        count=call.soft(lambda: desk.count_runs(where)),
-        tabs=_tabs(call, search.text),
+        count=count,
+        tabs=_tabs(call, search.text, count),
         histogram=call.soft(lambda: desk.histogram(where, slices.since, slices.until, slices.bars)),
         marks=desk.run_marks(live) if live else {},
         is_empty=everything is not None
@@ -152,14 +155,19 @@ def _ask(call: PageCall, search: Search, slices: bars.Range) -> Listed:
     )
 
 
-def _tabs(call: PageCall, current: str) -> tuple[Tab, ...]:
+def _tabs(call: PageCall, current: str, count_of_current: tuple[int, bool] | None = None) -> tuple[Tab, ...]:
+    """The saved views, counted in one question; without numbers while the database does not say them in time."""
+    views = [(name, q) for name, q in VIEWS if name != "Mine" or call.principal.id is not None]
+    counts: dict[str, tuple[int, bool]] = {}
+    if count_of_current is not None:
+        counts[current.strip()] = count_of_current
+    wheres = {q: call.narrowed(read_query(call, q).where) for _, q in views if q not in counts}
+    asked = {q: where for q, where in wheres.items() if where is not None}
+    counted = call.soft(partial(call.desk.count_each, tuple(asked.values())))
+    counts |= dict(zip(asked, counted or (), strict=False))
     tabs = []
-    for name, q in VIEWS:
-        if name == "Mine" and call.principal.id is None:
-            continue
-        where = call.narrowed(read_query(call, q).where)
-        counted = None if where is None else call.soft(partial(call.desk.count_runs, where))
-        count, capped = counted or (None, False)
+    for name, q in views:
+        count, capped = counts.get(q, (None, False))
         tabs.append(Tab(name, q, count, capped, current=q == current.strip()))
     return tuple(tabs)
 
@@ -233,14 +241,13 @@ def _rows(call: PageCall, ids: Sequence[str]) -> tuple[list[Run], dict[str, RunM
 # --- the histogram ---------------------------------------------------------------------------------------------------
 
 
-def drawn_bars(call: PageCall, histogram: Histogram | None, narrowed: Callable[[str], str]) -> tuple[bars.Drawn, ...]:
-    """Return the bars of a histogram, each a link to the list of its time; ``narrowed`` makes the query from the time's terms."""
+def drawn_bars(call: PageCall, histogram: Histogram | None, query: str) -> tuple[bars.Drawn, ...]:
+    """Return the bars of a histogram, each a link to the list of its time; ``query`` is what else the list is asked for."""
     if histogram is None:
         return ()
 
     def href(since: datetime, until: datetime) -> str:
-        times = f"{term_text('from', call.moment(since).utc_iso)} {term_text('to', call.moment(until).utc_iso)}"
-        return call.links.runs(q=narrowed(times))
+        return call.links.runs(q=f"{query} from:{utc_text(since)} to:{utc_text(until)}".lstrip())
 
     return bars.drawn(histogram.bars, histogram.bar_s, href=href, label=partial(_tick, call))
 

@@ -14,18 +14,20 @@ from typing import Any, Final
 from ...errors import IdempotencyKeyReused, InvalidBody, InvalidRequest, NotFound, Refusal
 from ...model.figures import Histogram, WorkflowFigures
 from ...model.jsontext import parse_strict, to_json
-from ...model.records import Page, RunFilter, RunList
+from ...model.records import Page, Run, RunFilter, RunList, Step
+from ...model.states import RunState, StepKind
 from ...operations.answers import WorkflowInfo
 from ...operations.search import term_text
 from ..answer import Answer
 from . import bars
 from .call import PageCall
-from .runs import drawn_bars, row_of, ticks_of
+from .runs import drawn_bars, read_query, row_of, ticks_of
 from .tokens import TokenBasis, TokenState
 
 WEEK: Final = timedelta(days=7)
 SPARK_BARS: Final = 28
 _RUNS_SHOWN: Final = 10
+_STEPS_SHOWN: Final = 50
 _WHOLE: Final = ""  # name of the field that is the whole input
 
 
@@ -96,27 +98,50 @@ def _links_of(call: PageCall, rows: Sequence[WorkflowRow]) -> dict[str, str]:
 # --- one workflow ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class WorkflowPage:
+    """All that the page of one workflow was told."""
+
+    row: WorkflowRow
+    slices: bars.Range
+    histogram: Histogram | None
+    recent: RunList
+    model: Run | None  # the newest success, whose steps are shown
+    steps: tuple[StepShare, ...]
+    other_code: tuple[int, bool] | None  # live runs under another version of the code; None: not known
+
+
+@dataclass(frozen=True, slots=True)
+class StepShare:
+    """A step of the newest success."""
+
+    step: Step
+    took_ms: int
+    share: float  # percent of the time of all steps
+
+
 async def show_workflow(call: PageCall) -> Answer:
     """``GET workflows/{name}``."""
     name = call.values[0]
-    row, histogram, recent, slices = await call.in_thread(partial(_one, call, name))
-
+    page = await call.in_thread(partial(_one, call, name))
     of_this = term_text("workflow", name)
     return call.page(
         "workflow.html",
         area="Workflows",
-        row=row,
+        page=page,
+        row=page.row,
         name=name,
-        bars=drawn_bars(call, histogram, lambda times: f"{of_this} {times}"),
-        ticks=ticks_of(call, slices),
-        recent=[row_of(call, run, None) for run in recent.runs],
+        bars=drawn_bars(call, page.histogram, of_this),
+        ticks=ticks_of(call, page.slices),
+        recent=[row_of(call, run, None) for run in page.recent.runs],
         all_runs=call.links.runs(q=of_this),
         failed_runs=call.links.runs(q=f"{of_this} status:failed"),
+        other_code_runs=call.links.runs(q=f"{of_this} status:running {_other_code(page.row.info)}"),
         schema=call.desk.input_schema(name),
     )
 
 
-def _one(call: PageCall, name: str) -> tuple[WorkflowRow, Histogram | None, RunList, bars.Range]:
+def _one(call: PageCall, name: str) -> WorkflowPage:
     desk = call.desk
     info = desk.workflow(name) if call.principal.sees(name) else None
     recent = RunList((), 0, total_capped=False, next_after=None)
@@ -131,7 +156,29 @@ def _one(call: PageCall, name: str) -> tuple[WorkflowRow, Histogram | None, RunL
     histogram = call.soft(
         lambda: desk.histogram(RunFilter(workflow_names=(name,)), slices.since, slices.until, slices.bars)
     )
-    return _row(name, info, now.get(name), before.get(name)), histogram, recent, slices
+    model, steps = call.soft(partial(_model, call, name)) or (None, ())
+    other_code = None
+    if info is not None and info.version is not None:
+        live = read_query(call, f"{term_text('workflow', name)} status:running {_other_code(info)}").where
+        other_code = call.soft(lambda: desk.count_runs(live))
+    row = _row(name, info, now.get(name), before.get(name))
+    return WorkflowPage(row, slices, histogram, recent, model, steps, other_code)
+
+
+def _other_code(info: WorkflowInfo | None) -> str:
+    return "" if info is None or info.version is None else term_text("code", info.version, negated=True)
+
+
+def _model(call: PageCall, name: str) -> tuple[Run | None, tuple[StepShare, ...]]:
+    """The newest success of a week and its steps: what the workflow does, as far as the record tells."""
+    where = RunFilter(workflow_names=(name,), states=(RunState.SUCCEEDED,), started_since=call.now - WEEK)
+    found = call.desk.list_runs(where, Page(limit=1), payloads=False, total=False).runs
+    if not found:
+        return None, ()
+    steps = call.desk.get_run(found[0].id, payloads=False).steps
+    taken = [(step, step.last.duration_ms or 0) for step in steps if step.kind is StepKind.STEP][:_STEPS_SHOWN]
+    total = sum(took for _, took in taken) or 1
+    return found[0], tuple(StepShare(step, took, round(100 * took / total, 2)) for step, took in taken)
 
 
 # --- starting a run --------------------------------------------------------------------------------------------------
@@ -303,7 +350,9 @@ def _only_field(
         return []
     shown = form.get("f-", "") if form is not None else _shown(_value(last), kind)
     words = problem[1] if problem and problem[0].startswith("input") else ""
-    return [InputField(_WHOLE, "input", str(schema.get("description") or ""), kind, choices, True, shown, words)]  # noqa: FBT003  # required
+    return [
+        InputField(_WHOLE, "input", str(schema.get("description") or ""), kind, choices, True, shown, words)
+    ]  # required
 
 
 def _is_within(place: str, name: str) -> bool:
