@@ -149,7 +149,8 @@ def walk(page, shop, url):
     resumed = page.url.rpartition("/")[2]
     assert resumed != failed
     assert shop.runs.wait(resumed).status is RunStatus.SUCCEEDED
-    expect(page.locator("main .st.chip").first).to_have_text(re.compile("Succeeded"))
+    # A page that asks instead of listening (WSGI) does so every five seconds.
+    expect(page.locator("main .st.chip").first).to_have_text(re.compile("Succeeded"), timeout=20_000)
     page.get_by_role("navigation", name="Main").get_by_role("link", name="Workflows").click()
     page.get_by_role("link", name="checkout-finalize").first.click()
     expect(page.locator("h1")).to_contain_text("checkout-finalize")
