@@ -36,16 +36,14 @@ class Histogram:
     capped: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What became of the runs of some time. Percentiles are None where nothing succeeded."""
+class _Outcomes:
+    """What follows from the counts of ended runs."""
+
+    __slots__ = ()
 
     succeeded: int
     failed: int
     cancelled: int
-    live: int
-    p50_ms: int | None
-    p95_ms: int | None
 
     @property
     def ended(self) -> int:
@@ -59,7 +57,19 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkflowFigures:
+class Totals(_Outcomes):
+    """What became of the runs of some time. Percentiles are None where nothing succeeded."""
+
+    succeeded: int
+    failed: int
+    cancelled: int
+    live: int
+    p50_ms: int | None
+    p95_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowFigures(_Outcomes):
     """The same of one workflow; ``spark`` is its course in as many bars as were asked for, of ended runs alone."""
 
     workflow_name: str
@@ -70,13 +80,3 @@ class WorkflowFigures:
     p50_ms: int | None
     p95_ms: int | None
     spark: tuple[Bar, ...] = ()
-
-    @property
-    def ended(self) -> int:
-        """The runs that have ended, in whatever way."""
-        return self.succeeded + self.failed + self.cancelled
-
-    @property
-    def success_rate(self) -> float | None:
-        """The share of the ended runs that succeeded, or None where none has ended."""
-        return self.succeeded / self.ended if self.ended else None
