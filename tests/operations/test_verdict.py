@@ -349,8 +349,12 @@ def test_what_a_parent_did_beyond_this_run_would_happen_again(verdict_of, make_s
 
 def test_within_a_chain_what_was_undone_is_undone_and_another_chain_does_not_undo_it(verdict_of, make_step, relative):
     steps = [make_step(1, "charge", FAILED, effect=IDEMPOTENT)]
-    did, undid = relative(EARLIER, make_step(2, "pay")), relative(LATER, make_step(2, "pay", UNDONE))
+    own = make_step(2, "pay", UNDONE)
+    carried = replace(own, attempts=(replace(own.last, origin=Origin.SEEDED),))
+    did, undid = relative(EARLIER, make_step(2, "pay")), relative(LATER, carried)
     assert verdict_of("resume", steps, relatives=[undid, did]).word is Word.YES
+    # A run that executed the step itself has undone its own effect: the earlier one stands.
+    assert labels(verdict_of("resume", steps, relatives=[relative(LATER, own), did])) == ["pay"]
     rerun = replace(undid, run=replace(undid.run, chain_run_id=LATER))
     assert labels(verdict_of("resume", steps, relatives=[rerun, did])) == ["pay"]
 

@@ -205,7 +205,9 @@ def _traces(
             if step.step in kept or not _has_effect(step):
                 continue
             if step.state is StepState.COMPENSATED:
-                found.pop(step.step, None)
+                # What was carried over is undone for the chain. What a run executed itself and undid leaves the traces of others alone.
+                if step.last.origin is Origin.SEEDED:
+                    found.pop(step.step, None)
             else:
                 trace = _trace(step, None if member.run.id == run.id else member.run.id)
                 found[step.step] = _stronger(found.get(step.step), trace)

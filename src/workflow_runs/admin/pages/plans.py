@@ -16,7 +16,7 @@ from ...model.records import Run, Step, StepKey
 from ...model.states import StepKind
 from ...operations.answers import Accepted
 from ...operations.judging import Judged
-from ...operations.plan import Plan, PlanKind
+from ...operations.plan import PlanKind
 from ...operations.verdict import Word, cancel_outlook, unmet
 from ...wire import REASON_LENGTH_MAX
 from ..answer import Answer
@@ -48,7 +48,7 @@ async def _act(call: PageCall, kind: PlanKind, form: Mapping[str, str]) -> Answe
         return call.redirect(call.links.run(first.run_id))  # the same form, sent twice
     from_step = _from_step(form, kind)
     judged = await judged_for(call, run_id, kind, from_step)
-    check = call.pages.tokens.check(token, _basis(call, kind, judged.run, judged.plan, from_step))
+    check = call.pages.tokens.check(token, _basis(call, kind, judged, from_step))
     reason = form.get("reason", "").strip()
     missing = unmet(
         judged.verdict.demands, reason=reason, checked=form.get("checked") == "yes", typed=form.get("typed", "").strip()
@@ -127,7 +127,7 @@ def _show(
         why=why,
         from_step=from_step,
         choices=_choices(judged.steps) if kind == "resume" and plan.target is not None else (),
-        token=call.pages.tokens.issue(_basis(call, kind, run, plan, from_step)),
+        token=call.pages.tokens.issue(_basis(call, kind, judged, from_step)),
         notice=notice,
         problems=problems or {},
         form=form or {},
@@ -157,17 +157,24 @@ def _from_step(values: Mapping[str, str], kind: PlanKind) -> str | None:
     return given
 
 
-def _basis(call: PageCall, kind: str, run: Run, plan: Plan, from_step: str | None) -> TokenBasis:
+def _basis(call: PageCall, kind: str, judged: Judged, from_step: str | None) -> TokenBasis:
+    plan, verdict = judged.plan, judged.verdict
+    # The verdict rests on more than the plan: a relative that began meanwhile changes what was said, and so what was agreed to.
+    said = (verdict.word, verdict.title, verdict.findings, verdict.repeats, verdict.demands)
     return TokenBasis(
         user=call.principal.id,
         action=kind,
-        run_id=run.id,
+        run_id=judged.run.id,
         from_step=from_step,
-        plan_hash=plan.hash,
+        plan_hash=f"{plan.hash}.{_digest(said)}",
         guard=plan.guard.value,
         executed=_labels(plan.executed),
         kept=len(plan.kept),
     )
+
+
+def _digest(said: object) -> str:
+    return hashlib.blake2b(repr(said).encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 
 def _labels(keys: Sequence[StepKey]) -> tuple[str, ...]:
@@ -212,7 +219,7 @@ async def show_or_cancel(call: PageCall) -> Answer:
     detail = await call.in_thread(partial(_live_run, call))
     run, steps = detail
     outlook = cancel_outlook(run, steps)
-    basis = TokenBasis(call.principal.id, "cancel", run.id, None, "", "", (), 0)
+    basis = TokenBasis(call.principal.id, "cancel", run.id, None, _digest((outlook.title, outlook.findings)), "", (), 0)
     notice, status = None, 200
     if acts and not outlook.possible:
         status = 409  # the title says why

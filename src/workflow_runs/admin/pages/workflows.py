@@ -244,7 +244,7 @@ async def _start(call: PageCall, name: str, form: Mapping[str, str]) -> Answer:
     check = call.pages.tokens.check(token, _basis(call, name))
     show = partial(_form, call, name, form=form)
     if check.state is not TokenState.GOOD:
-        notice = "This form is older than five minutes, or was not made for you. Nothing was started; send it again."
+        notice = "This form is older than five minutes, or was not made for you. Look whether it was sent before; then send it again."
         return await call.in_thread(partial(show, status=409, notice=notice))
     try:
         text = _input_text(call, name, form)
