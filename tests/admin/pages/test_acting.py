@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.admin.pages.site import BASE, hidden, page_settings, text_of
-from workflow_runs.model.entries import StepEnded
+from workflow_runs.model.entries import RunEnded, StartRun, StepEnded
 from workflow_runs.model.records import StepKey
-from workflow_runs.model.states import EffectClass, Origin, RunState, RunStatus, StepKind, StepState
+from workflow_runs.model.requests import RunRequest
+from workflow_runs.model.states import EffectClass, Origin, RecordingMode, RunState, RunStatus, StepKind, StepState
 
 SAFE = "Yes. Nothing that already happened will repeat."
 
@@ -188,6 +189,17 @@ def test_a_step_that_was_recorded_meanwhile_changes_the_plan(site, ada):
     answer = ada.send(path, form)
     assert is_shown_again(site, answer, run_id, 409, "it kept 1 steps and now keeps 2")
     assert new_run(site, ada.send(path, hidden(answer.text))).parent_run_id == run_id
+
+
+def test_a_relative_that_began_meanwhile_changes_what_was_agreed_to(site, ada):
+    run_id = site.run()
+    path = plan_of(run_id, "rerun")
+    form = ada.form(path)
+    other = site.clock.new_run_id()
+    request = RunRequest("safe", "elsewhere", parent_run_id=run_id, root_run_id=run_id)
+    site.runs.journal.submit(StartRun(other, request, RunState.RUNNING, RecordingMode.OBSERVE)).result(20)
+    assert is_shown_again(site, ada.send(path, form), run_id, 409, "The plan has changed since you saw it", made=1)
+    site.runs.journal.submit(RunEnded(other, RunState.CANCELLED, site.clock.now_millis())).result(20)
 
 
 def test_a_run_that_cannot_be_resumed_offers_no_button(site, ada):
