@@ -349,6 +349,9 @@ def test_a_guard_that_never_answers_keeps_no_page_waiting(site, guard):
             words = text_of(client.get(path))
             assert "it has not answered in time" in words
             assert SAFE not in words
+        form = {**client.form(plan_of(run_id)), "reason": "x", "checked": "yes", "typed": run_id}
+        answer = client.send(plan_of(run_id), form)
+        assert is_shown_again(site, answer, run_id, 409, "The guard of this workflow has not answered in time")
     finally:
         answered.set()
 

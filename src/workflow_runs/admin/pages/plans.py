@@ -16,7 +16,7 @@ from ...model.records import Run, Step, StepKey
 from ...model.states import StepKind
 from ...operations.answers import Accepted
 from ...operations.judging import Judged
-from ...operations.plan import PlanKind
+from ...operations.plan import GuardAnswer, PlanKind
 from ...operations.verdict import Word, cancel_outlook, unmet
 from ...wire import REASON_LENGTH_MAX
 from ..answer import Answer
@@ -56,7 +56,9 @@ async def _act(call: PageCall, kind: PlanKind, form: Mapping[str, str]) -> Answe
     if len(reason) > REASON_LENGTH_MAX:
         missing = (*missing, ("reason", f"A reason has at most {REASON_LENGTH_MAX} characters."))
     show = partial(_show, call, kind, judged, form=form)
-    is_other = judged.plan.refused is not None or check.state is not TokenState.GOOD
+    # The desk would ask a guard that is silent once more, and wait for it without an end.
+    is_silent = judged.plan.guard is GuardAnswer.SILENT
+    is_other = judged.plan.refused is not None or check.state is not TokenState.GOOD or is_silent
     # Sent twice at once, it may be the other one that changed the plan.
     first = await call.in_thread(asked_before) if is_other or missing else None
     if first is not None:
@@ -188,6 +190,8 @@ def _key_of(token: str) -> str:
 
 def _words_of(check: TokenCheck, judged: Judged) -> str | None:
     """What to say above a plan that is shown again."""
+    if judged.plan.guard is GuardAnswer.SILENT:
+        return "The guard of this workflow has not answered in time. Nothing was done; try again."
     if check.state is TokenState.GOOD:
         return None
     if check.state is TokenState.EXPIRED:

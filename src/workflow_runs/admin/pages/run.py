@@ -31,7 +31,7 @@ NEIGHBOURS_MAX: Final = 200  # runs of the list that are looked through for the 
 SIGNAL_MAX: Final = 100  # later successes are counted up to here
 _USUAL: Final = timedelta(days=7)
 _CAUSES_MAX: Final = 8
-_SANDBOX: Final = (("content-disposition", "attachment"),)
+_AS_FILE: Final = (("content-disposition", "attachment"),)
 
 Told: TypeAlias = tuple[str, str, frames.Stack]  # type, message, stack of one error
 
@@ -353,4 +353,4 @@ def _export(call: PageCall, run_id: str) -> Answer:
     detail = call.desk.get_run(run_id, payloads=call.shown)
     call.seen(detail.run)
     body = dump(detail_json(detail.run, detail.steps, shown=call.shown, stack=call.shown))
-    return Answer(200, body.encode("utf-8", "replace"), _SANDBOX)
+    return Answer(200, body.encode("utf-8", "replace"), _AS_FILE)
