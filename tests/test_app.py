@@ -8,7 +8,16 @@ import threading
 import pytest
 
 from workflow_runs import AsyncRun, EngineSettings, Run, Runner, WorkflowRuns, workflow
-from workflow_runs.errors import ConfigurationError, NotConfigured, NotFound, SchemaMismatch
+from workflow_runs.errors import (
+    CannotEncode,
+    ConfigurationError,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    NotConfigured,
+    NotFound,
+    RunnerNotRegistered,
+    SchemaMismatch,
+)
 
 
 @workflow("double", idempotency="safe")
@@ -30,6 +39,48 @@ def test_a_triggered_run_executes_and_its_end_is_waited_for(database_url):
 def test_a_workflow_is_triggered_by_its_name_too(sqlite_url):
     with WorkflowRuns(sqlite_url, workflows=[double]) as runs:
         assert runs.wait(runs.trigger("double", 4)).result == "8"
+
+
+@pytest.mark.anyio
+async def test_a_coroutine_triggers_and_waits_without_a_thread_of_its_own(database_url):
+    async with WorkflowRuns(database_url, workflows=[where_am_i, double], migrate=True) as runs:
+        ids = await asyncio.gather(
+            *(runs.trigger_async(where_am_i, tags=["t"], triggered_by_user_id="ada") for _ in range(20))
+        )
+        ended = [await runs.wait_async(run_id) for run_id in ids]
+        assert {run.state for run in ended} == {"succeeded"}
+        assert [(entry.action, entry.actor) for entry in runs.store.get_audit(ids[0])] == [("trigger", "ada")]
+        assert (await runs.wait_async(await runs.trigger_async(double, 4))).result == "8"
+
+
+@pytest.mark.anyio
+async def test_a_coroutine_triggers_on_an_engine_with_a_loop_of_its_own(sqlite_url):
+    runs = WorkflowRuns(sqlite_url, workflows=[where_am_i])
+    await asyncio.to_thread(runs.start)
+    try:
+        assert (await runs.wait_async(await runs.trigger_async(where_am_i))).result == '"workflow-runs-loop"'
+    finally:
+        await asyncio.to_thread(runs.close)
+
+
+@pytest.mark.anyio
+async def test_a_coroutine_is_refused_what_a_thread_is_refused(sqlite_url):
+    made = []
+    own = Runner("own", idempotency="safe", trigger=lambda _input, ctx: made.append(ctx) or "elsewhere")
+    async with WorkflowRuns(sqlite_url, workflows=[double], runners=[own]) as runs:
+        with pytest.raises(CannotEncode):
+            await runs.trigger_async(double, "many")
+        with pytest.raises(InvalidRequest):
+            await runs.trigger_async(double, 1, tags=["\n"])
+        with pytest.raises(RunnerNotRegistered):
+            await runs.trigger_async("nobody")
+        first = await runs.trigger_async(double, 1, idempotency_key="k")
+        assert await runs.trigger_async(double, 1, idempotency_key="k") == first
+        with pytest.raises(IdempotencyKeyReused):
+            await runs.trigger_async(double, 2, idempotency_key="k")
+        assert (await runs.trigger_async("own"), len(made)) == ("elsewhere", 1)
+        with pytest.raises(NotFound):
+            await runs.wait_async("wfrn_nowhere")
 
 
 def test_waiting_for_a_run_that_does_not_exist_says_so(sqlite_url):

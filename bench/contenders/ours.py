@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from bench.worker import PAYLOAD, STEPS, serve_coroutines, serve_threads
 from workflow_runs import AsyncRun, EngineSettings, Run, WorkflowRuns, workflow
 from workflow_runs.model.entries import Entry, RunEnded
 
 CLIENTS_MAX = 200
-TRIGGER_THREADS = 32  # ``trigger`` blocks for a commit, so a web application calls it in threads
 
 SETTINGS = EngineSettings(runs_max=CLIENTS_MAX + 50, threads_max=CLIENTS_MAX + 50)
 
@@ -71,24 +69,46 @@ class Ends:
                 call()
 
 
+class EndsOnLoop:
+    """The same for coroutines of one event loop, which is told once for each commit."""
+
+    def __init__(self, runs: WorkflowRuns) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._early: set[str] = set()
+        runs.journal.add_observer(self._after_commit)
+
+    async def wait(self, run_id: str) -> None:
+        """Return when the run has ended."""
+        if run_id in self._early:
+            self._early.remove(run_id)
+            return
+        self._waiting[run_id] = self._loop.create_future()
+        await self._waiting[run_id]
+
+    def _after_commit(self, entries: Sequence[Entry]) -> None:
+        ended = [entry.run_id for entry in entries if isinstance(entry, RunEnded)]
+        if ended:
+            self._loop.call_soon_threadsafe(self._tell, ended)
+
+    def _tell(self, ended: Sequence[str]) -> None:
+        for run_id in ended:
+            future = self._waiting.pop(run_id, None)
+            if future is None:
+                self._early.add(run_id)
+            else:
+                future.set_result(None)
+
+
 async def serve_async(url: str) -> None:
     """Answer rounds of coroutine workflows."""
-    loop = asyncio.get_running_loop()
     async with WorkflowRuns(url, [five_steps_async], engine_settings=SETTINGS, migrate=True) as runs:
-        ends = Ends(runs)
+        ends = EndsOnLoop(runs)
 
-        def trigger(ended: asyncio.Event) -> None:
-            run_id = runs.trigger(five_steps_async, PAYLOAD)
-            ends.call(run_id, lambda: loop.call_soon_threadsafe(ended.set))
+        async def one_run() -> None:
+            await ends.wait(await runs.trigger_async(five_steps_async, PAYLOAD))
 
-        with ThreadPoolExecutor(TRIGGER_THREADS) as pool:
-
-            async def one_run() -> None:
-                ended = asyncio.Event()
-                await loop.run_in_executor(pool, trigger, ended)
-                await ended.wait()
-
-            await serve_coroutines(one_run)
+        await serve_coroutines(one_run)
 
 
 def serve_sync(url: str) -> None:

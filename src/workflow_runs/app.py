@@ -6,8 +6,10 @@ url -> store -> journal -> engine (executes ``workflows``) -> registry (their ru
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -78,7 +80,7 @@ class WorkflowRuns:
         self.desk = Desk(self.store, self.journal, self.registry, self.engine, clock=self.clock, limits=self.limits)
         self._execute = execute
         self._migrate = url.startswith("sqlite") if migrate is None else migrate
-        self._waiting: dict[str, set[threading.Event]] = {}  # run id -> those in ``wait``
+        self._waiting: dict[str, set[Callable[[], object]]] = {}  # run id -> what wakes those who wait for its end
         self._lock = threading.Lock()
         self._started = False
 
@@ -155,8 +157,8 @@ class WorkflowRuns:
     ) -> str:
         """Store a run and return its id; it executes in the background, here or in a process that shares the database.
 
-        ``input`` is a value of the workflow's declared type, or plain JSON values. From a coroutine call it through
-        ``asyncio.to_thread``: it waits for a commit.
+        ``input`` is a value of the workflow's declared type, or plain JSON values. It waits for a commit: from a coroutine use
+        ``trigger_async``.
 
         Raises:
             CannotEncode: the input would not come back equal.
@@ -172,6 +174,27 @@ class WorkflowRuns:
             actor=triggered_by_user_id,
         ).run_id
 
+    async def trigger_async(
+        self,
+        workflow: Workflow | str,
+        input: Any = None,
+        *,
+        correlation_id: str | None = None,
+        tags: Sequence[str] = (),
+        idempotency_key: str | None = None,
+        triggered_by_user_id: str | None = None,
+    ) -> str:
+        """As ``trigger``, for coroutines. With an idempotency key, or a handler of the application's own, a thread is used."""
+        accepted = await self.desk.trigger_value_async(
+            workflow if isinstance(workflow, str) else workflow.name,
+            input,
+            correlation_id=correlation_id,
+            tags=tuple(tags),
+            idempotency_key=idempotency_key,
+            actor=triggered_by_user_id,
+        )
+        return accepted.run_id
+
     def begin(self, workflow_name: str, **fields: Any) -> WorkflowRunRecorder:
         """Begin to record a run that executes outside our engines; see ``begin_workflow_run``."""
         return begin_workflow_run(self, workflow_name=workflow_name, **fields)
@@ -185,24 +208,47 @@ class WorkflowRuns:
         """
         deadline = self.clock.monotonic() + timeout_s
         ended = threading.Event()
-        with self._lock:
-            self._waiting.setdefault(run_id, set()).add(ended)
-        try:
+        with self._woken(run_id, ended.set):
             while True:
                 run = self._look_at(run_id)
                 if run is not None and is_finished(run.state):
                     return run
-                left = deadline - self.clock.monotonic()
-                if left <= 0:
-                    raise TimeoutError(f"run {run_id} has not ended within {timeout_s:g} s")
-                ended.wait(min(left, _RECHECK_S))
+                ended.wait(min(self._left(run_id, deadline, timeout_s), _RECHECK_S))
                 ended.clear()
+
+    async def wait_async(self, run_id: str, timeout_s: float = 60.0) -> Run:
+        """As ``wait``, for coroutines."""
+        deadline = self.clock.monotonic() + timeout_s
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        with self._woken(run_id, partial(_set_soon, loop, ended)):
+            while True:
+                run = await asyncio.to_thread(self._look_at, run_id)
+                if run is not None and is_finished(run.state):
+                    return run
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(self._left(run_id, deadline, timeout_s), _RECHECK_S)):
+                        await ended.wait()
+                ended.clear()
+
+    @contextlib.contextmanager
+    def _woken(self, run_id: str, wake: Callable[[], object]) -> Iterator[None]:
+        """Have ``wake`` called when the run ends in this process."""
+        with self._lock:
+            self._waiting.setdefault(run_id, set()).add(wake)
+        try:
+            yield
         finally:
             with self._lock:
                 waiting = self._waiting[run_id]
-                waiting.discard(ended)
+                waiting.discard(wake)
                 if not waiting:
                     del self._waiting[run_id]
+
+    def _left(self, run_id: str, deadline: float, timeout_s: float) -> float:
+        left = deadline - self.clock.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"run {run_id} has not ended within {timeout_s:g} s")
+        return left
 
     def _look_at(self, run_id: str) -> Run | None:
         """Return the run, or None while the database cannot be asked."""
@@ -220,5 +266,10 @@ class WorkflowRuns:
         for entry in entries:
             if isinstance(entry, RunEnded):
                 with self._lock:
-                    for ended in self._waiting.get(entry.run_id, ()):
-                        ended.set()
+                    for wake in self._waiting.get(entry.run_id, ()):
+                        wake()
+
+
+def _set_soon(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed, and nobody waits there any more
+        loop.call_soon_threadsafe(event.set)

@@ -15,6 +15,7 @@ import socket
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from typeid import TypeID
 
@@ -28,8 +29,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base32, lower case: 
 _TO_PYTHON = dict.fromkeys(range(128), "!") | str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseTime:
+class LeaseTime(NamedTuple):
     """A reading of a clock that survives the process but not the machine's boot. Comparable only within one ``boot_id``."""
 
     boot_id: str

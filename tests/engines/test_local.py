@@ -105,6 +105,48 @@ def test_a_run_is_stored_when_its_id_is_given_and_then_executed(open_house, name
     assert run.code_version == plain.code_version if name == "plain" else coroutine.code_version
 
 
+def test_a_run_that_begins_at_once_is_stored_as_running_and_one_that_waits_for_a_thread_as_queued(
+    open_house, gated, gate
+):
+    house = open_house(gated, threads_max=1)
+    first, second = house.start("gated"), house.start("gated")
+    stored = house.store.get_run(second)
+    assert (house.store.get_run(first).state, stored.claim_owner is not None) == ("running", True)
+    assert stored.state == ("running" if gated.is_async else "queued")
+    gate.opened.set()
+    assert [house.ended(run_id).state for run_id in (first, second)] == ["succeeded", "succeeded"]
+
+
+@pytest.mark.parametrize("loop_of", ["engine", "caller"])
+def test_a_coroutine_starts_runs_beside_others_and_an_interrupted_start_that_was_stored_is_executed(
+    open_house, monkeypatch, loop_of
+):
+    house = open_house(plain, coroutine, launch=False)
+    slow = SlowStart(house.store)
+
+    async def start():
+        requests = [RunRequest(name, name, '{"id": "7", "amount": 1}') for name in ("plain", "coroutine")]
+        if loop_of == "engine":
+            await asyncio.to_thread(house.engine.launch, asyncio.get_running_loop())
+        tasks = [asyncio.create_task(house.engine.start_async(request)) for request in requests]
+        await asyncio.to_thread(slow.entered.wait, WAIT_S)
+        tasks[0].cancel()
+        slow.opened.set()
+        with pytest.raises(asyncio.CancelledError):
+            await tasks[0]
+        await tasks[1]
+        ids = {run.id for run in house.store.list_runs(RunFilter(), Page(), payloads=False).runs}
+        return [(await asyncio.to_thread(house.ended, run_id)) for run_id in ids]
+
+    if loop_of == "caller":
+        house.engine.launch()
+    try:
+        ended = asyncio.run(start())
+    finally:
+        house.engine.close(0)
+    assert [(run.state, run.result) for run in ended] == [("succeeded", '{"id":"7","amount":2}')] * 2
+
+
 def test_an_input_that_is_not_of_the_declared_type_fails_the_run_and_says_where(open_house):
     house = open_house(plain)
     run = house.ended(house.start("plain", '{"id": "7", "amount": "much"}'))

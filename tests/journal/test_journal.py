@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 
 from workflow_runs.errors import AlreadyFinished, ConfigurationError, JournalClosed, QueueFull
-from workflow_runs.model.entries import GapNoted, Heartbeat
+from workflow_runs.model.entries import GapNoted, Heartbeat, StepStarted
 
 DEADLINE_S = 60.0
 
@@ -177,12 +177,34 @@ def test_what_arrives_while_a_thread_commits_is_not_forgotten(memory, journal):
 # --- lazy entries ----------------------------------------------------------------------------------------------------
 
 
-def test_a_lazy_start_is_written_with_the_end_of_its_step(memory, new_journal, step_started, step_ended):
+def test_the_end_of_a_step_takes_the_place_of_its_lazy_start(memory, new_journal, step_started, step_ended):
     journal = new_journal(start_visible_after_s=3_600)
     start = journal.submit(step_started("a"), lazy=True)
-    journal.submit(step_ended("a")).result()
+    end = journal.submit(step_ended("a"))
+    assert not start.done
+    end.result()
     assert start.done
-    assert memory.batches == [[step_started("a"), step_ended("a")]]
+    assert start.result() is None
+    assert memory.batches == [[step_ended("a")]]
+
+
+async def test_a_lazy_start_that_gave_way_is_waited_for_like_its_end(memory, new_journal, step_started, step_ended):
+    journal = new_journal(start_visible_after_s=3_600)
+    memory.may_commit.clear()
+    start = journal.submit(step_started("a"), lazy=True)
+    ended = journal.submit(step_ended("a"))
+    waiting = [asyncio.ensure_future(start), asyncio.get_running_loop().run_in_executor(None, start.result, DEADLINE_S)]
+    memory.may_commit.set()
+    await asyncio.gather(*waiting)
+    assert ended.done
+
+
+def test_a_lazy_start_of_whose_outcome_somebody_is_told_is_written(memory, new_journal, step_started, step_ended):
+    journal = new_journal(start_visible_after_s=3_600)
+    told = []
+    journal.submit(step_started("a"), lazy=True, tell=told.append)
+    journal.submit(step_ended("a")).result()
+    assert (told, memory.written) == ([None], [step_started("a"), step_ended("a")])
 
 
 def test_a_lazy_start_waits_while_other_runs_are_written(memory, new_journal, step_started):
@@ -218,13 +240,15 @@ async def test_a_lazy_entry_that_a_coroutine_waits_for_is_written_at_once(memory
     assert memory.written == [step_started("a")]
 
 
-def test_lazy_starts_stand_before_whatever_comes_later_of_their_run(memory, new_journal, step_started, step_ended):
+def test_lazy_starts_stand_before_what_comes_later_of_their_run_but_the_ends_of_other_steps(
+    memory, new_journal, step_started, step_ended
+):
     journal = new_journal(start_visible_after_s=3_600)
-    entries = [step_started("a", 1), step_started("a", 2), step_ended("a", 2), step_started("a", 3), step_ended("a", 1)]
+    entries = [step_started("a", 1), step_started("a", 2), step_ended("a", 2), step_started("a", 3), GapNoted("a")]
     for entry in entries:
-        receipt = journal.submit(entry, lazy=entry in entries and not hasattr(entry, "state"))
+        receipt = journal.submit(entry, lazy=isinstance(entry, StepStarted))
     receipt.result()
-    assert memory.written == entries
+    assert memory.written == [step_ended("a", 2), step_started("a", 1), step_started("a", 3), GapNoted("a")]
 
 
 def test_entries_without_a_run_leave_lazy_starts_alone(memory, new_journal, step_started):

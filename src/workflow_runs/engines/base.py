@@ -34,6 +34,10 @@ class Engine(Protocol):
         """
         ...
 
+    async def start_async(self, request: RunRequest) -> RunStarted:
+        """As ``start``, for coroutines: the event loop goes on meanwhile."""
+        ...
+
     def wait_for(self, awaitable: Awaitable[T]) -> T:
         """Run host code that is a coroutine (an async handler or guard) to its end from a sync caller, on the engine's event loop."""
         ...

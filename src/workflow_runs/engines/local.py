@@ -40,13 +40,13 @@ from ..execution.drive_async import AsyncDrive
 from ..execution.recorder import RunRecorder
 from ..execution.replay import NOTHING, History
 from ..execution.threads import Threads, call_in_own_thread
-from ..journal import Journal
+from ..journal import Journal, Receipt
 from ..model.entries import Claim, ClaimedRun, Heartbeat, RunStarted, StartRun
 from ..model.records import ErrorRecord, Run
 from ..model.requests import RunRequest
 from ..model.states import RunState, is_finished
 from ..settings import EngineSettings, Limits
-from ..store.base import Store
+from ..store.base import Outcome, Store
 from .base import Capabilities
 from .recovery import Claimer, Tenure, executor_name
 
@@ -70,11 +70,20 @@ class _Job:
     claim: Claim
     request: RunRequest | None  # of a run that was started here; None: read the record
     recovered: bool = False
+    is_begun: bool = False  # it was stored as running
     course: Course | None = None
     interrupt: Callable[[], None] | None = None  # cancels coroutines
     cancel: tuple[str | None] | None = None  # wanted before the course was there
     successor: _Job | None = None  # the same run, claimed anew while this one was being given up
     task: asyncio.Task[None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """A run that is about to be stored, and the slot that it has here, if it has one."""
+
+    entry: StartRun
+    job: _Job | None
 
 
 class LocalEngine:
@@ -224,16 +233,51 @@ class LocalEngine:
             QueueFull: the run is not accepted: too much waits to be written.
             JournalClosed: this engine was closed.
         """
+        offer = self._offer(request)
+        try:
+            try:
+                outcome = self._submit(offer).result()
+            except ClaimLost:
+                offer = self._without_claim(offer)
+                outcome = self._submit(offer).result()
+        except BaseException as error:
+            self._refused(offer, error)
+            raise
+        return self._accepted(offer, outcome)
+
+    async def start_async(self, request: RunRequest) -> RunStarted:
+        """As ``start``, for coroutines: the event loop goes on meanwhile."""
+        offer = self._offer(request)
+        try:
+            try:
+                outcome = await self._submit(offer)
+            except ClaimLost:
+                offer = self._without_claim(offer)
+                outcome = await self._submit(offer)
+        except BaseException as error:
+            self._refused(offer, error)
+            raise
+        return self._accepted(offer, outcome)
+
+    def _offer(self, request: RunRequest) -> _Offer:
         workflow = self._workflows.get(request.definition)
         if workflow is not None and request.code_version is None:
             request = replace(request, code_version=workflow.code_version)
         run_id = self._clock.new_run_id()
         job = self._job_for(run_id, workflow, request)
-        try:
-            return self._store_run(run_id, request, job)
-        except ClaimLost:
-            # Taken for dead at this very moment: nothing was written, and whoever lives may execute it.
-            return self._store_run(run_id, request, None)
+        audit_id = self._clock.new_audit_id() if request.action is not None else None
+        if job is None:
+            return _Offer(StartRun(run_id, request, audit_id=audit_id), None)
+        # What begins at once is stored as running: one write less.
+        job.is_begun = not request.seeds and (job.workflow.is_async or self._run_threads.has_room)
+        state = RunState.RUNNING if job.is_begun else RunState.QUEUED
+        return _Offer(StartRun(run_id, request, state, claim=job.claim, audit_id=audit_id), job)
+
+    def _without_claim(self, offer: _Offer) -> _Offer:
+        """Taken for dead at this very moment: nothing was written, and whoever lives may execute it."""
+        if offer.job is not None:
+            self._let_go(offer.job)
+        return _Offer(replace(offer.entry, state=RunState.QUEUED, claim=None), None)
 
     def _job_for(self, run_id: str, workflow: Workflow | None, request: RunRequest) -> _Job | None:
         """Take a slot for a new run, if there is one and this process may execute."""
@@ -248,29 +292,29 @@ class LocalEngine:
             job = self._jobs[run_id] = _Job(run_id, workflow, claim, request)
             return job
 
-    def _store_run(self, run_id: str, request: RunRequest, job: _Job | None) -> RunStarted:
-        claim = None if job is None else job.claim
-        audit_id = self._clock.new_audit_id() if request.action is not None else None
-        entry = StartRun(run_id, request, claim=claim, audit_id=audit_id)
-        try:
-            started = self._journal.submit(entry, give_up_after_s=_START_GIVE_UP_S).result()
-            assert isinstance(started, RunStarted)
-        except BaseException as error:
-            if job is not None:
-                self._let_go(job)
-                # After letting go: who resolves the doubt must not find this job. An interrupt (Ctrl-C) leaves the same doubt.
-                is_doubtful = isinstance(error, StoreUnavailable) or not isinstance(error, Exception)
-                if is_doubtful and len(self._doubtful) < _DOUBTFUL_MOST:
-                    self._doubtful[run_id] = job.claim
-            raise
-        if job is None:
+    def _submit(self, offer: _Offer) -> Receipt:
+        return self._journal.submit(offer.entry, give_up_after_s=_START_GIVE_UP_S)
+
+    def _accepted(self, offer: _Offer, started: Outcome) -> RunStarted:
+        assert isinstance(started, RunStarted)
+        if offer.job is None:
             if started.created:
                 self._claimer.look_now()
         elif started.created:
-            self._begin(job)
+            self._begin(offer.job)
         else:
-            self._let_go(job)
+            self._let_go(offer.job)
         return started
+
+    def _refused(self, offer: _Offer, error: BaseException) -> None:
+        job = offer.job
+        if job is None:
+            return
+        self._let_go(job)
+        # After letting go: who resolves the doubt must not find this job. An interrupt (Ctrl-C) leaves the same doubt.
+        is_doubtful = isinstance(error, StoreUnavailable) or not isinstance(error, Exception)
+        if is_doubtful and len(self._doubtful) < _DOUBTFUL_MOST:
+            self._doubtful[job.run_id] = job.claim
 
     def wait_for(self, awaitable: Awaitable[T]) -> T:
         """See ``engines.base.Engine``. Before ``launch`` the coroutine gets an event loop of its own.
@@ -392,14 +436,18 @@ class LocalEngine:
         try:
             course = self._prepare(job)
             if course is not None:
-                self._loop.call_soon_threadsafe(self._spawn, job, course)
+                if _running_loop() is self._loop:
+                    self._spawn(job, course)
+                else:
+                    self._loop.call_soon_threadsafe(self._spawn, job, course)
                 return
         except BaseException as error:  # noqa: BLE001  # as above
             self._after_error(job, error)
         self._let_go(job)
 
     def _spawn(self, job: _Job, course: Course) -> None:
-        job.task = asyncio.get_running_loop().create_task(self._run_async(job, course))
+        assert self._loop is not None
+        job.task = self._loop.create_task(self._run_async(job, course))
 
     async def _run_async(self, job: _Job, course: Course) -> None:
         try:
@@ -427,8 +475,9 @@ class LocalEngine:
         """Record that the run executes and return its course; None when there is nothing to execute."""
         recorder = self._recorder(job)
         if job.request is not None and not job.request.seeds:
-            # Not awaited: the run is stored and ours already, and its first step's entry comes after this one in the queue.
-            unawaited(recorder.run_changed(RunState.RUNNING))
+            if not job.is_begun:
+                # Not awaited: the run is stored and ours already, and its first step's entry comes after this one in the queue.
+                unawaited(recorder.run_changed(RunState.RUNNING))
             return self._course(job, recorder, job.request, NOTHING, RunState.RUNNING)
         run, history = self._read(job)
         if run is None or is_finished(run.state) or run.claim_owner != job.claim.owner:
@@ -464,7 +513,11 @@ class LocalEngine:
     ) -> Course:
         workflow = job.workflow
         value, error = _input_of(workflow, source)
-        taken_up = job.recovered or (isinstance(source, Run) and source.execution_started_at is not None)
+        # A run of our own that is running and has not begun is one whose start was in doubt.
+        was_handed_back = (
+            isinstance(source, Run) and source.state is RunState.QUEUED and source.execution_started_at is not None
+        )
+        taken_up = job.recovered or was_handed_back
         facts = RunFacts(
             id=job.run_id,
             workflow=source.workflow_name,

@@ -203,7 +203,7 @@ class Course:
 
     def _check_going(self) -> None:
         # A replay for undoing lets other branches ask for what they did, too: what no branch asks for cannot be undone.
-        if self._stop not in {None, Stop.REPLAYED}:
+        if self._stop is not None and self._stop is not Stop.REPLAYED:
             raise self._suspended()
         if self._body_ended:
             raise RunSuspended("the workflow function has ended; a task or thread that it left behind asked for a step")

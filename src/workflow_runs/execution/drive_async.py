@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+
+# None where the public get_running_loop() raises.
+from asyncio import _get_running_loop
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from functools import partial
@@ -35,7 +38,7 @@ class AsyncDrive:
         self._tasks: dict[asyncio.Task[Any], int] = {}  # those in which steps are under way, and how many
         self._body: asyncio.Task[Any] | None = None
         self._idle = asyncio.Event()
-        course.on_stop = self._wake_up
+        course.on_stop = partial(_wake_up, self._loop, self._wake)  # not a method: the two would hold each other
 
     async def run(self) -> None:
         """Drive the workflow to its end, or to where it stops."""
@@ -83,12 +86,6 @@ class AsyncDrive:
         for task in list(self._tasks):
             if task is not self._body:
                 task.cancel()
-
-    def _wake_up(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._wake.set)
-        except RuntimeError:  # the loop is closed: nothing pauses there any more
-            return
 
     # --- what the run object asks -----------------------------------------------------------------------------------
 
@@ -197,6 +194,17 @@ class AsyncDrive:
             task.cancel()
         if not future.done():
             raise StepTimeout(timed_out(want))
+
+
+def _wake_up(loop: asyncio.AbstractEventLoop, wake: asyncio.Event) -> None:
+    """End the pauses; from any thread."""
+    if _get_running_loop() is loop:
+        wake.set()
+        return
+    try:
+        loop.call_soon_threadsafe(wake.set)
+    except RuntimeError:  # the loop is closed: nothing pauses there any more
+        return
 
 
 def _outcome(body: asyncio.Task[Any]) -> tuple[Any, BaseException | None]:

@@ -27,6 +27,11 @@ class Threads:
         self._threads = 0
         self._idle = 0
 
+    @property
+    def has_room(self) -> bool:
+        """Whether work that is submitted now would begin at once."""
+        return self._idle > len(self._work) or self._threads < self._most
+
     def submit(self, fn: Callable[..., Any], *args: Any) -> Future[Any]:
         """Have ``fn(*args)`` called; its outcome, of whatever class, is in the future. What is not taken up yet can be cancelled.
 

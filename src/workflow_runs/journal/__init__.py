@@ -11,8 +11,8 @@ retries, and what a leader left behind. The main thread never leads: an interrup
 Event loops hand over what one turn of the loop produced with one wake-up of the writer, and are woken once for each batch. A busy
 loop would starve the writer; ``loops`` says why, and what is done about it.
 
-A *lazy* entry (the start of a short step) is held back until something else of its run is queued, or for
-``start_visible_after_s``: the store then writes a step's start and end as one row, and a step that is slow still becomes visible.
+A *lazy* entry (the start of a short step) is held back for ``start_visible_after_s``, or until something else than the end of a step of
+its run is queued. The end of its own step takes its place: the row is written once, and a step that is slow still becomes visible.
 What nobody waits for is not acknowledged: a process that is killed may lose the last milliseconds of it.
 
 While the database fails, entries are kept and the write is tried again, with growing pauses; receipts stay pending. Every entry is

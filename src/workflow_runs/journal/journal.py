@@ -51,13 +51,13 @@ class Receipt(Queued):
     __slots__ = ("_journal",)
 
     def __init__(self, entry: Entry, journal: Journal) -> None:
-        super().__init__(entry)
+        Queued.__init__(self, entry)
         self._journal = journal
 
     @property
     def done(self) -> bool:
         """Whether the outcome is there."""
-        return self.outcome is not PENDING
+        return (self.merged_into or self).outcome is not PENDING
 
     def result(self, timeout_s: float | None = None) -> Outcome:
         """Wait for the commit and return the outcome. From an event loop use ``await``: this blocks it.
@@ -80,9 +80,10 @@ class Receipt(Queued):
         return self._given()
 
     def _given(self) -> Outcome:
-        if isinstance(self.outcome, BaseException):
-            raise self.outcome
-        return self.outcome
+        outcome = self.outcome if self.merged_into is None else self.merged_into.outcome
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,8 @@ class Journal:
 
         Args:
             entry: What is to be written.
-            lazy: Nobody waits for it: hold it back until another entry of its run comes, or for ``start_visible_after_s``.
+            lazy: Nobody waits for it: hold it back until another entry of its run comes (the ends of other steps aside), or for
+                ``start_visible_after_s``. The start of a step is not written at all if the step's end comes first.
             give_up_after_s: The caller would rather be refused than wait: after so many seconds the receipt raises
                 ``StoreUnavailable``. If the store has not been given the entry, it is withdrawn; if it has, the message says that
                 the outcome is not known, and the write is not tried again. Default: it is tried until it succeeds.
@@ -219,11 +221,11 @@ class Journal:
         with self._lead.lock:
             for closed in [known for known in self._sides if known.is_closed()]:
                 del self._sides[closed]
-            return self._sides.setdefault(loop, LoopSide(self._lead, loop))
+            return self._sides.setdefault(loop, LoopSide(self._lead, loop, self.give_up))
 
     # --- waiting: what receipts ask for -----------------------------------------------------------------------------
 
-    def wait(self, receipt: Receipt, timeout_s: float | None) -> None:
+    def wait(self, receipt: Queued, timeout_s: float | None) -> None:
         """Return when the receipt is done: lead if that is possible, else be told by the leader."""
         lead = self._lead
         if lead.is_mine():
@@ -231,6 +233,7 @@ class Journal:
         if receipt.due_at:
             with lead.lock:
                 lead.queue.release(receipt.run_id)
+                receipt = receipt.merged_into or receipt
         # Who bounds the wait must not get stuck in a database call that has no bound.
         is_bounded = timeout_s is not None or receipt.expires_at is not None
         if not is_bounded and threading.get_ident() != threading.main_thread().ident:
@@ -239,7 +242,7 @@ class Journal:
         if receipt.outcome is PENDING:
             self._follow(receipt, timeout_s)
 
-    def _follow(self, receipt: Receipt, timeout_s: float | None) -> None:
+    def _follow(self, receipt: Queued, timeout_s: float | None) -> None:
         waiter = threading.Lock()
         waiter.acquire()
         with self._lead.lock:
@@ -253,15 +256,16 @@ class Journal:
         if waiter.acquire(timeout=min(limits) if limits else -1):
             return
         if expires_s is not None and (timeout_s is None or expires_s <= timeout_s):
-            self.give_up(receipt)
+            self.give_up([receipt])
         elif receipt.outcome is PENDING:
             raise StoreUnavailable(f"not committed within {timeout_s:g} s; the entry stays queued and is written later")
 
-    def future(self, receipt: Receipt) -> asyncio.Future[Outcome] | None:
+    def future(self, receipt: Queued) -> asyncio.Future[Outcome] | None:
         """Return a future of the running loop that gets the outcome; None if it is there already."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
         with self._lead.lock:
+            receipt = receipt.merged_into or receipt
             if receipt.outcome is not PENDING:
                 return None
             receipt.waiters = [future] if receipt.waiters is None else [*receipt.waiters, future]
@@ -271,13 +275,13 @@ class Journal:
         if not side.is_requested:
             side.request()
         if receipt.expires_at is not None:
-            loop.call_later(receipt.expires_at - self._now(), self.give_up, receipt)
+            side.bound(receipt)
         return future
 
-    def give_up(self, receipt: Receipt) -> None:
-        """End the wait for an entry whose time is over."""
+    def give_up(self, receipts: Sequence[Queued]) -> None:
+        """End the wait for entries whose time is over."""
         with self._lead.lock:
-            woken = self._give_up([receipt])
+            woken = self._give_up(receipts)
         wake(woken)
 
     def _give_up(self, receipts: Sequence[Queued]) -> list[Queued]:

@@ -130,6 +130,10 @@ class Lead:
 
     # --- politeness: see ``loops`` ----------------------------------------------------------------------------------
 
+    def seconds_until(self, moment: float) -> float:
+        """Return the seconds from now to a moment of the journal's clock."""
+        return moment - self._now()
+
     def wakes_in(self) -> float:
         """Return the seconds until the writer thread wakes by itself; infinity if nothing waits, not above 0 if it should run."""
         return self._wakes_at - self._now()

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeAlias
 
-from ..model.entries import Entry
+from ..model.entries import Entry, StepEnded, StepStarted
 from ..store.base import Outcome
 
 _log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ Waiter: TypeAlias = "asyncio.Future[Outcome] | threading.Lock | Callable[[Outcom
 class Queued:
     """An entry on its way, and who waits for it. Written under the journal's lock, read without it."""
 
-    __slots__ = ("due_at", "entry", "expires_at", "outcome", "run_id", "tried", "waiters")
+    __slots__ = ("due_at", "entry", "expires_at", "merged_into", "outcome", "run_id", "tried", "waiters")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
@@ -35,6 +35,7 @@ class Queued:
         self.waiters: list[Waiter] | None = None
         self.expires_at: float | None = None  # when its caller stops waiting
         self.due_at = 0.0  # of a lazy entry: when it is held back no longer
+        self.merged_into: Queued | None = None  # of a lazy entry: another says it all, and has the outcome
         self.tried = False  # the store was given it once: whether it is written is not known
 
 
@@ -52,9 +53,12 @@ class Queue:
         return len(self.ready) + self.held_count
 
     def append(self, item: Queued, due_at: float = NEVER) -> None:
-        """Queue an entry behind the lazy ones of its run."""
+        """Queue an entry behind the lazy ones of its run; the end of a step takes its start's place, and leaves other steps'."""
         if self._held:
-            self.release(item.run_id)
+            if type(item.entry) is StepEnded:
+                self._merge(item, item.entry)
+            else:
+                self.release(item.run_id)
         self.ready.append(item)
         if due_at < self._ready_due_at:  # noqa: PLR1730  # once for every entry, and min() costs as much as all the rest
             self._ready_due_at = due_at
@@ -64,6 +68,22 @@ class Queue:
         item.due_at = until
         self._held.setdefault(item.run_id, []).append(item)
         self.held_count += 1
+
+    def _merge(self, item: Queued, end: StepEnded) -> None:
+        """Drop the start of the attempt that ``end`` ends, if it is held back and nobody waits for it: the end carries the full row."""
+        items = self._held.get(item.run_id, [])
+        for place, held in enumerate(items):
+            start = held.entry
+            if type(start) is StepStarted and start[:4] == end[:4]:
+                if held.waiters is None and held.expires_at is None:
+                    held.merged_into = item
+                    del items[place]
+                    self.held_count -= 1
+                    if not items:
+                        del self._held[item.run_id]
+                else:
+                    self.release(item.run_id)
+                return
 
     def release(self, run_id: str) -> None:
         """Make a run's lazy entries ready."""

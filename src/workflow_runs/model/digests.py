@@ -14,6 +14,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,10 +29,23 @@ def digest(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> st
     """Return 20 hexadecimal characters for the arguments of one step call. Raises nothing, whatever the arguments are."""
     given: Any = [args, kwargs] if kwargs else [args]
     try:
-        text = _ENCODER.encode(given)
+        text = (None if kwargs else _of_scalars(args)) or _ENCODER.encode(given)
     except Exception:  # noqa: BLE001  # mixed keys, a cycle, too deep, a property that raises: the patient way
         text = _ENCODER.encode(_patient(given, _DEPTH_MAX))
     return hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def _of_scalars(args: tuple[Any, ...]) -> str | None:
+    """Return what the encoder would write for texts and integers, which most arguments are, in a third of its time; else None."""
+    parts = []
+    for value in args:
+        if type(value) is str:
+            parts.append(encode_basestring_ascii(value))
+        elif type(value) is int:
+            parts.append(int.__repr__(value))
+        else:
+            return None
+    return f"[[{','.join(parts)}]]"
 
 
 def _stand_in(value: Any) -> Any:

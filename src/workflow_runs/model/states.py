@@ -9,7 +9,13 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class RunStatus(StrEnum):
+class _Word(StrEnum):
+    """A word of a table. It equals its text, and hashes like it: ``Enum`` hashes by a Python call, which each look-up would pay."""
+
+    __hash__ = str.__hash__
+
+
+class RunStatus(_Word):
     """The original's four run statuses."""
 
     RUNNING = "running"
@@ -18,7 +24,7 @@ class RunStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-class RunState(StrEnum):
+class RunState(_Word):
     """What a run is doing, or how it ended."""
 
     QUEUED = "queued"  # stored, not yet executing
@@ -36,7 +42,7 @@ class RunState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class StepStatus(StrEnum):
+class StepStatus(_Word):
     """The original's five step statuses."""
 
     RUNNING = "running"
@@ -46,7 +52,7 @@ class StepStatus(StrEnum):
     COMPENSATED = "compensated"
 
 
-class StepState(StrEnum):
+class StepState(_Word):
     """What one attempt of a step is doing, or how it ended."""
 
     RUNNING = "running"
@@ -59,14 +65,14 @@ class StepState(StrEnum):
     COMPENSATION_FAILED = "compensation_failed"  # succeeded, and undoing it failed
 
 
-class StepKind(StrEnum):
+class StepKind(_Word):
     """What a journal row of a run stands for."""
 
     STEP = "step"
     NOW = "now"  # a reading of the clock that the workflow saw
 
 
-class Origin(StrEnum):
+class Origin(_Word):
     """Where a step's result came from."""
 
     EXECUTED = "executed"
@@ -75,7 +81,7 @@ class Origin(StrEnum):
     SKIPPED = "skipped"
 
 
-class EffectClass(StrEnum):
+class EffectClass(_Word):
     """What executing a step does to the world."""
 
     PURE = "pure"
@@ -85,7 +91,7 @@ class EffectClass(StrEnum):
     UNSAFE = "unsafe"
 
 
-class Idempotency(StrEnum):
+class Idempotency(_Word):
     """A workflow's policy: may the whole of it run again?"""
 
     SAFE = "safe"
@@ -93,7 +99,7 @@ class Idempotency(StrEnum):
     RESUME_ONLY = "resume-only"
 
 
-class RecordingMode(StrEnum):
+class RecordingMode(_Word):
     """Whether the record decides (an engine of ours executes the run) or only observes (design section 4)."""
 
     JOURNAL = "journal"

@@ -13,6 +13,8 @@ def is_line(text: object, length_max: int) -> bool:
     """Return whether a text has 1 to ``length_max`` characters, all fit for one line of a log and for either database."""
     if not isinstance(text, str) or not 1 <= len(text) <= length_max:
         return False
+    if text.isascii():
+        return text.isprintable()
     return not any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
 
 

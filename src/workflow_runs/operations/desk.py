@@ -22,11 +22,12 @@ on, is the exception: its audit entry is written when it returns, and a death be
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from ..clock import Clock
@@ -76,6 +77,16 @@ _log = logging.getLogger(__name__)
 
 # A front door would rather say "not now" than hang: what a caller waits for is refused after so long without the database.
 WRITE_PATIENCE_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Trigger:
+    """A trigger that was found to be in order, but for its input."""
+
+    runner: Runner
+    handler: Callable[[Any, TriggerContext], object]
+    context: TriggerContext
+    text: str
 
 
 class Desk(DeskJudging):
@@ -136,31 +147,21 @@ class Desk(DeskJudging):
             HandlerFailed: the runner's handler raised.
             StoreUnavailable: it is not known to be accepted; the same idempotency key makes repeating it harmless.
         """
-        if correlation_id is not None:
-            check_line(correlation_id, "correlationId", self.limits.identifier_length_max)
-        check_tags(tags, self.limits)
-        runner, handler = self._triggerable(name)
-        text = "{}" if input_json is None else input_json
-        key = self._key(
-            f"trigger:{name}",
-            idempotency_key,
-            request_hash or _digest([text, correlation_id, list(tags)]),
-            InvalidRequest,
+        asked = self._asked(
+            name,
+            "{}" if input_json is None else input_json,
+            actor=actor,
+            correlation_id=correlation_id,
+            tags=tags,
+            idempotency_key=idempotency_key,
+            request_hash=request_hash,
+            request_id=request_id,
         )
-        first = self._first_answer(key, name, None)
+        first = self._first_answer(asked.context.action.idempotency, name, None)
         if first is not None:
             return first
-        runner.check_input(text)
-        context = TriggerContext(
-            workflow_name=name,
-            action=Action("trigger", actor=actor, request_id=request_id, idempotency=key),
-            input_json=text,
-            triggered_by_user_id=actor,
-            correlation_id=correlation_id,
-            tags=tuple(tags),
-            idempotency_key=idempotency_key,
-        )
-        return Accepted(self._dispatch("trigger", handler, context), name)
+        asked.runner.check_input(asked.text)
+        return Accepted(self._dispatch("trigger", asked.handler, asked.context), name)
 
     def trigger_value(self, name: str, input: Any = None, **request: Any) -> Accepted:
         """Start a run with a Python value as input: of the type that the workflow declares, or of plain JSON values.
@@ -173,6 +174,49 @@ class Desk(DeskJudging):
         """
         runner, _ = self._triggerable(name)
         return self.trigger(name, _input_text(runner, input), **request)
+
+    async def trigger_value_async(self, name: str, input: Any = None, **request: Any) -> Accepted:
+        """As ``trigger_value``, for coroutines: a workflow of ours is started without a thread, and the event loop goes on meanwhile."""
+        runner, handler = self._triggerable(name)
+        text = _input_text(runner, input)
+        if request.get("idempotency_key") is not None or not isinstance(handler, StartHere):
+            return await asyncio.to_thread(self.trigger, name, text, **request)
+        asked = self._asked(name, "{}" if text is None else text, **request)
+        runner.check_input(asked.text)
+        started = await handler.start_async(asked.context)
+        return Accepted(started, name)
+
+    def _asked(
+        self,
+        name: str,
+        text: str,
+        *,
+        actor: str | None = None,
+        correlation_id: str | None = None,
+        tags: Sequence[str] = (),
+        idempotency_key: str | None = None,
+        request_hash: str | None = None,
+        request_id: str | None = None,
+    ) -> _Trigger:
+        """Check what a trigger asks for and return it ready for the handler."""
+        if correlation_id is not None:
+            check_line(correlation_id, "correlationId", self.limits.identifier_length_max)
+        check_tags(tags, self.limits)
+        runner, handler = self._triggerable(name)
+        key = None
+        if idempotency_key is not None:
+            request_hash = request_hash or _digest([text, correlation_id, list(tags)])
+            key = self._key(f"trigger:{name}", idempotency_key, request_hash, InvalidRequest)
+        context = TriggerContext(
+            workflow_name=name,
+            action=Action("trigger", actor=actor, request_id=request_id, idempotency=key),
+            input_json=text,
+            triggered_by_user_id=actor,
+            correlation_id=correlation_id,
+            tags=tuple(tags),
+            idempotency_key=idempotency_key,
+        )
+        return _Trigger(runner, handler, context, text)
 
     def _triggerable(self, name: str) -> tuple[Runner, Callable[[Any, TriggerContext], object]]:
         if self._registry is None:
@@ -400,10 +444,12 @@ class Desk(DeskJudging):
 
     def _dispatch(self, kind: ActionKind, handler: Callable[[Any, Any], object] | None, context: ActionContext) -> str:
         assert handler is not None, "a runner without the handler is refused"
+        if isinstance(handler, StartHere):
+            # It reads no input and writes the audit entry itself; asking whether it did would be most of what a trigger costs.
+            return call_handler(kind, handler, None, context, self._engine)
         value = None if context.input_json is None else codec_for(Any).decode(context.input_json)
         run_id = call_handler(kind, handler, value, context, self._engine)
-        if not isinstance(handler, StartHere):  # of which it is known; the question is most of what a trigger costs
-            self._see_to_audit(run_id, context)
+        self._see_to_audit(run_id, context)
         return run_id
 
     def _see_to_audit(self, run_id: str, context: ActionContext) -> None:

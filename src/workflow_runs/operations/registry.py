@@ -286,6 +286,10 @@ class StartHere:
         """Start the run and return its id."""
         return self.engine.start(context.request(self.workflow)).run_id
 
+    async def start_async(self, context: ActionContext) -> str:
+        """As the call, without blocking the event loop."""
+        return (await self.engine.start_async(context.request(self.workflow))).run_id
+
 
 def workflow_runner(
     workflow: Workflow,
