@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from bench import busy, counting, footprint, lists, pages, throughput
+from bench import busy, counting, footprint, growing, lists, pages, throughput
 from bench.databases import databases
 from bench.report import machine
 
-PARTS = ("throughput", "busy", "counting", "lists", "pages", "footprint")
+PARTS = ("throughput", "busy", "growing", "counting", "lists", "pages", "footprint")
 
 
 def main() -> None:
@@ -46,6 +46,10 @@ def _report(options: argparse.Namespace, kinds: list[str], new: Callable[[str], 
             _say(f"a busy loop on {kind}")
             yield ""
             yield from busy.measure(kind, new)
+        if options.only in {None, "growing"}:
+            _say(f"what must not grow on {kind}")
+            yield ""
+            yield from growing.measure(kind, new)
         if options.only in {None, "counting"}:
             _say(f"the rollup on {kind}")
             yield ""

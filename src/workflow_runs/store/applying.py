@@ -72,6 +72,10 @@ class Session(Protocol):
         """Run a statement and return how many rows it wrote."""
         ...
 
+    def run_all(self, statement: str, rows: Sequence[Row]) -> None:
+        """Run a statement once for each row of parameters, without waiting for each answer."""
+        ...
+
     def row(self, statement: str, parameters: Sequence[Any]) -> Row | None:
         """Return the first row, or None."""
         ...
@@ -142,10 +146,8 @@ class EntryApplier:
             return RunStarted(run_id, created=True)  # its own first writing, whose answer got lost
         if request.input is not None:
             session.run(sql.INSERT_INPUT, (run_id, request.input))
-        for tag in dict.fromkeys(request.tags):
-            session.run(sql.INSERT_TAG, (tag, run_id))
-        for seed in seeds:
-            session.run(sql.SAVE_STEP, seed)
+        session.run_all(sql.INSERT_TAG, [(tag, run_id) for tag in dict.fromkeys(request.tags)])
+        session.run_all(sql.SAVE_STEP, seeds)
         if audit is not None:
             session.run(sql.INSERT_AUDIT, audit)
         return RunStarted(run_id, created=True)

@@ -196,6 +196,11 @@ class _PostgresSession:
     def run(self, statement: str, parameters: Sequence[Any]) -> int:
         return self.connection.execute(_DIALECT.say(statement), parameters).rowcount
 
+    def run_all(self, statement: str, rows: Sequence[Row]) -> None:
+        if rows:
+            with self.connection.cursor() as cursor:
+                cursor.executemany(_DIALECT.say(statement), rows)
+
     def row(self, statement: str, parameters: Sequence[Any]) -> Row | None:
         return self.connection.execute(_DIALECT.say(statement), parameters).fetchone()
 

@@ -233,6 +233,10 @@ class _SqliteSession:
     def run(self, statement: str, parameters: Sequence[Any]) -> int:
         return self.connection.execute(_DIALECT.say(statement), parameters).rowcount
 
+    def run_all(self, statement: str, rows: Sequence[Row]) -> None:
+        if rows:
+            self.connection.executemany(_DIALECT.say(statement), rows)
+
     def row(self, statement: str, parameters: Sequence[Any]) -> Row | None:
         # All rows are fetched: a statement that has not come to its end would keep the transaction open.
         rows = self.rows(statement, parameters)
