@@ -38,6 +38,7 @@ from workflow_runs.admin import (
     mount_health_routes,
     mount_workflow_runs_admin_routes,
 )
+from workflow_runs.admin.pages import mount_workflow_runs_pages
 from workflow_runs.errors import InvalidRequest, StoreUnavailable
 
 LEDGER_TIMEOUT_S = 30.0
@@ -195,6 +196,7 @@ def build(environment: Mapping[str, str]) -> Starlette:
     principals = {f"{token}-op": Principal("op", EVERYTHING), f"{token}-ro": Principal("ro", READING)}
     authorize = bearer_tokens(principals) if token else development_access()
     mount_workflow_runs_admin_routes(app, runs.desk, authorize=authorize, openapi="/openapi.json")
+    mount_workflow_runs_pages(app, runs.desk, prefix="/desk", authorize=authorize)
     mount_health_routes(app, runs.store)
     return app
 

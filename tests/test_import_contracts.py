@@ -19,7 +19,6 @@ PLANNED = {
     "engines.temporal",
     "integrations",
     "server",
-    "testing",
 }
 
 KEYS = ("allowed_importers", "forbidden_modules", "modules", "protected_modules", "source_modules")

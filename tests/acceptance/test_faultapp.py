@@ -2,93 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 import signal
-import threading
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
+from workflow_runs.testing.ledger import Ledger
+
 DEADLINE_S = 60.0
-
-
-class OutsideWorld(ThreadingHTTPServer):
-    """The ledger that the fault app calls around every step. Can hold its answer to one call: the moment to kill."""
-
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), OutsideCall)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-        self.lock = threading.Lock()
-        self.calls: list[tuple[str, str, str]] = []  # path, key, step; in the order of arrival
-        self.nonces: dict[tuple[str, str], list[str]] = {}
-        self.failing: set[str] = set()
-        self.held: tuple[str, str] | None = None
-        self.reached = threading.Event()
-        self.release = threading.Event()
-
-    def hold(self, path: str, step: str) -> None:
-        """Do not answer the next call of that path and step, and say that it has come."""
-        self.held = (path, step)
-
-    def answer(self, path: str, about: dict[str, Any]) -> dict[str, Any]:
-        key, step = about["key"], about["step"]
-        with self.lock:
-            self.calls.append((path, key, step))
-            if path == "/effect":
-                self.nonces.setdefault((key, step), []).append(secrets.token_hex(8))
-            holds = self.held == (path, step)
-            if holds:
-                self.held = None
-        if holds:
-            self.reached.set()
-            self.release.wait(DEADLINE_S)
-        if path == "/should_fail":
-            return {"fail": step in self.failing}
-        return {"nonce": self.nonces[key, step][-1]} if path == "/effect" else {}
-
-    def count(self, path: str) -> Counter[tuple[str, str]]:
-        """How often each (key, step) came by that path."""
-        with self.lock:
-            return Counter((key, step) for called, key, step in self.calls if called == path)
-
-
-class OutsideCall(BaseHTTPRequestHandler):
-    server: OutsideWorld
-
-    def do_POST(self) -> None:
-        length = int(self.headers["Content-Length"])
-        asked = self.rfile.read(length)
-        if len(asked) < length:
-            return  # the caller was killed while it asked
-        data = json.dumps(self.server.answer(self.path, json.loads(asked))).encode()
-        try:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-        except OSError:
-            pass  # the caller was killed while it waited
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
 
 
 @pytest.fixture
 def world():
-    with OutsideWorld() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.release.set()
-        server.shutdown()
-        thread.join()
+    with Ledger().running() as ledger:
+        yield ledger
 
 
 def trigger(app, key: str, steps: int, work_ms: int = 0) -> str:
@@ -151,7 +79,7 @@ def test_no_acknowledged_run_is_lost_when_many_are_in_flight_at_the_kill(start_f
     app.stop(signal.SIGKILL)
     world.release.set()
     with world.lock:
-        begun_before = [(key, int(step[1:])) for path, key, step in world.calls if path == "/begin"]
+        begun_before = [(call.key, int(call.step[1:])) for call in world.calls if call.path == "/begin"]
 
     again = start_fault_app(database_url, LEDGER=world.url)
     details = {key: again.ended(run_id) for key, run_id in acknowledged.items()}
@@ -226,6 +154,8 @@ def test_tokens_open_what_they_say(start_fault_app, sqlite_url):
     assert app.get("/v1/admin/workflow-runs").status_code == 401
     assert app.get("/healthz").status_code == 200
     assert app.get("/readyz").status_code == 200
+    assert app.get("/desk/runs").status_code == 401
+    assert app.get("/desk/runs", headers=reader).status_code == 200
     assert app.get("/openapi.json").status_code == 401
     assert app.get("/openapi.json", headers=reader).json()["openapi"].startswith("3.1")
 
