@@ -1,0 +1,51 @@
+"""The long version, with one command:
+
+    python -m tests.faults                                  everything, on SQLite and on PostgreSQL: about an hour
+    python -m tests.faults --only kills --kills 3000        one part
+    python -m tests.faults --only outages --database postgresql
+
+It needs the development environment (``make test`` makes it) and nothing else; PostgreSQL comes from a wheel. What it prints is a Markdown
+table: how often what was done, and how often something was found that ought not to be. The status is 1 if anything was. Clock jumps
+need gcc and are left out without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.faults.databases import databases
+from tests.faults.parts import PARTS, Scope
+from tests.faults.report import Row, table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Faults done to real servers.")
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], help="default: both")
+    parser.add_argument("--only", action="append", choices=sorted(PARTS), help="one part; may be repeated")
+    parser.add_argument("--kills", type=int, default=300, help="for each database (default: 300)")
+    parser.add_argument("--rounds", type=int, default=10, help="of every other fault (default: 10)")
+    parser.add_argument("--seed", type=int, default=0, help="of what is left to chance (default: 0)")
+    parser.add_argument(
+        "--preloaded", action="store_true", help="fork servers from a prepared process: many more kills"
+    )
+    asked = parser.parse_args(argv)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="workflow-runs-faults-") as folder:
+        for kind in [asked.database] if asked.database else ["sqlite", "postgresql"]:
+            with databases(kind) as new_database:
+                scope = Scope(kind, new_database, Path(folder), asked.kills, asked.rounds, asked.seed, asked.preloaded)
+                for name in asked.only or PARTS:
+                    for row in PARTS[name](scope):
+                        rows.append(row)
+                        sys.stderr.write(f"{row}\n")
+                        sys.stderr.flush()
+    sys.stdout.write(table(rows))
+    return 1 if any(row.verdict.faults for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

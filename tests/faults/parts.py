@@ -1,0 +1,66 @@
+"""The parts of the long version: each does one kind of fault so often and yields what it found."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.kills import Killing, first_starts, kill_loop
+from tests.faults.report import Row, spread
+from tests.faults.servers import Nursery, Program, Starter
+
+KILLS_PER_DATABASE = 100  # then a new one, so that the record does not grow without end
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """How much of it, on what."""
+
+    database: str
+    new_url: Callable[[], str]
+    folder: Path
+    kills: int
+    rounds: int
+    seed: int
+    preloaded: bool
+
+    @contextlib.contextmanager
+    def starter(self) -> Iterator[Starter]:
+        """Give what starts servers."""
+        if not self.preloaded:
+            yield Program()
+            return
+        with Nursery() as nursery:
+            yield nursery
+
+
+def kills(scope: Scope) -> Iterator[Row]:
+    """Seven eighths of the kills at instants of work, one eighth during first starts."""
+    first = scope.kills // 8
+    found = Killing()
+    with scope.starter() as starter:
+        left, seed = scope.kills - first, scope.seed
+        while left > 0:
+            part = kill_loop(starter, scope.new_url(), scope.folder, min(left, KILLS_PER_DATABASE), seed=seed)
+            left -= part.kills.total()
+            seed += 1
+            found += part
+        yield _killed(scope, "kill -9 at work", found)
+        within_s = 0.15 if scope.preloaded else 1.2
+        started = first_starts(starter, scope.new_url, scope.folder, first, within_s=within_s, seed=scope.seed)
+        yield _killed(scope, "kill -9 during the first start", started)
+
+
+def _killed(scope: Scope, fault: str, found: Killing) -> Row:
+    figures = {
+        "kinds": " ".join(f"{name}:{count}" for name, count in sorted(found.kills.items())),
+        "healthy": spread(found.healthy_s),
+        "runs taken up": spread(found.taken_up_s),
+        "effects again": str(found.verdict.effects_again),
+    }
+    return Row(scope.database, fault, found.kills.total(), found.verdict, figures)
+
+
+PARTS: dict[str, Callable[[Scope], Iterator[Row]]] = {"kills": kills}
