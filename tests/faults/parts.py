@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.kills import Killing, first_starts, kill_loop
+from tests.faults.races import AT_ONCE, Racers, race
 from tests.faults.report import Row, spread
 from tests.faults.servers import Nursery, Program, Starter
 
@@ -63,4 +64,12 @@ def _killed(scope: Scope, fault: str, found: Killing) -> Row:
     return Row(scope.database, fault, found.kills.total(), found.verdict, figures)
 
 
-PARTS: dict[str, Callable[[Scope], Iterator[Row]]] = {"kills": kills}
+def races(scope: Scope) -> Iterator[Row]:
+    """Each of the races so many rounds."""
+    with scope.starter() as starter:
+        verdict, took_s = race(starter, scope.new_url(), scope.folder, scope.rounds)
+    times = scope.rounds * len(Racers.RACES)
+    yield Row(scope.database, f"{AT_ONCE} requests at one instant", times, verdict, {"answers": spread(took_s)})
+
+
+PARTS: dict[str, Callable[[Scope], Iterator[Row]]] = {"kills": kills, "races": races}
