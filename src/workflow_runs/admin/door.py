@@ -5,10 +5,12 @@ The admin API and the pages are two doors to the same desk. They differ in what 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Final, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, move_on_after, to_thread
 from anyio.lowlevel import RunVar
 from starlette.requests import Request
 
@@ -19,6 +21,8 @@ T = TypeVar("T")
 
 # Threads that may wait for the database at once, beside the host's own: many, since those that write share a commit.
 THREADS_MAX: Final = 40
+# Guards of the host that may be at work at once for readers of pages, those included that nobody waits for any longer.
+GUARDS_MAX: Final = 10
 
 
 class CrossSite(Refusal):
@@ -50,6 +54,7 @@ class Door:
         self.surface: AdminSurface = surface
         self._trusted_origins = frozenset(trusted_origins)
         self._threads: RunVar[CapacityLimiter] = RunVar("workflow_runs.admin.threads")
+        self._guards = threading.BoundedSemaphore(GUARDS_MAX)
 
     @property
     def is_development(self) -> bool:
@@ -98,3 +103,31 @@ class Door:
             threads = CapacityLimiter(THREADS_MAX)
             self._threads.set(threads)
         return await to_thread.run_sync(call, limiter=threads, abandon_on_cancel=abandon)
+
+    async def ask_guard(self, ask: Callable[[], T], timeout_s: float) -> T | None:
+        """Run code of the host's that may hang in a thread; None when it has not answered in time, or when too many hang already.
+
+        A thread cannot be stopped. One that nobody waits for counts until its call has come back, so that a guard that never
+        answers holds ``GUARDS_MAX`` threads and not one more for each page that is looked at.
+        """
+        if not self._guards.acquire(blocking=False):
+            return None
+        places = [self._guards]  # whoever takes it out gives it back: the thread, or we if no thread has begun
+
+        def call() -> T | None:
+            try:
+                place = places.pop()
+            except IndexError:  # nobody waits any longer
+                return None
+            try:
+                return ask()
+            finally:
+                place.release()
+
+        try:
+            with move_on_after(timeout_s):
+                return await to_thread.run_sync(call, limiter=CapacityLimiter(1), abandon_on_cancel=True)
+        finally:
+            with suppress(IndexError):
+                places.pop().release()
+        return None

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.admin.pages.site import BASE, hidden, page_settings, text_of
+from workflow_runs.admin.door import GUARDS_MAX
 from workflow_runs.model.entries import RunEnded, StartRun, StepEnded
 from workflow_runs.model.records import StepKey
 from workflow_runs.model.requests import RunRequest
@@ -354,6 +355,29 @@ def test_a_guard_that_never_answers_keeps_no_page_waiting(site, guard):
         assert is_shown_again(site, answer, run_id, 409, "The guard of this workflow has not answered in time")
     finally:
         answered.set()
+
+
+def test_a_guard_that_hangs_holds_so_many_threads_and_is_asked_again_when_they_are_back(site, guard):
+    run_id, answered, asked = site.fail("guarded"), threading.Event(), threading.Semaphore(0)
+
+    def hangs(*_args):
+        asked.release()
+        return answered.wait(20)
+
+    guard(hangs)
+    client = site.client(settings=page_settings(guard_timeout_s=0.05))
+    try:
+        for _ in range(GUARDS_MAX):
+            while not asked.acquire(blocking=False):  # a thread that began too late did not ask
+                client.get(f"/runs/{run_id}")
+        for _ in range(3):
+            assert "it has not answered in time" in text_of(client.get(f"/runs/{run_id}"))
+        assert not asked.acquire(blocking=False)
+    finally:
+        answered.set()
+    waited = threading.Event()
+    while "Guard allows it" not in text_of(client.get(plan_of(run_id))):
+        waited.wait(0.01)  # they are on their way
 
 
 def test_a_guard_that_changes_its_mind_changes_the_plan(site, ada, guard):

@@ -9,8 +9,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Final, TypeAlias
 
-from anyio import move_on_after
-
 from ...errors import NotFound
 from ...model.jsontext import dump
 from ...model.records import Audit, ErrorRecord, Page, Run, RunFilter, Step
@@ -172,12 +170,13 @@ def _render(call: PageCall, page: RunPage, position: str) -> Answer:
 
 
 async def guarded(call: PageCall, judged: Judged) -> Judged:
-    """Return what was judged with the guard's answer. A guard that does not answer in time is said to be silent, and the page is shown."""
+    """Return what was judged with the guard's answer.
+
+    A guard that does not answer in time, or hangs too often already to be asked, is said to be silent, and the page is shown.
+    """
     if judged.plan.guard is GuardAnswer.NOT_ASKED:
         ask = partial(call.desk.ask_guard_of, judged, call.principal.id)
-        asked = None
-        with move_on_after(call.settings.guard_timeout_s):
-            asked = await call.pages.door.in_thread(ask, abandon=True)
+        asked = await call.pages.door.ask_guard(ask, call.settings.guard_timeout_s)
         judged = asked or with_answer(judged, GuardAnswer.SILENT)
     return _unnamed(call, judged)
 
