@@ -6,6 +6,11 @@ import json
 
 import pytest
 
+from workflow_runs.clock import Clock
+from workflow_runs.model.entries import StartRun
+from workflow_runs.model.records import StepKey
+from workflow_runs.model.requests import RunRequest
+from workflow_runs.model.states import RecordingMode, RunState
 from workflow_runs.wire import cursor_text
 
 BASE = "/v1/admin"
@@ -146,6 +151,24 @@ def test_a_principal_of_some_workflows_sees_the_others_nowhere(new_shop):
     assert {**named, "requestId": ""} == {**unnamed, "requestId": "", "workflowName": "unsafe"}
     assert [workflow["name"] for workflow in client.get(f"{BASE}/workflows").json()["data"]] == ["safe"]
     assert client.post(f"{BASE}/workflow-runs/{mine}/rerun").status_code == 202
+
+
+def test_what_stands_in_the_way_of_a_resume_is_not_named_if_it_is_foreign(shop):
+    run_id, other = shop.run("safe", {"fail": "x"}), Clock().new_run_id()
+    parent = {"parent_run_id": run_id, "root_run_id": run_id, "chain_run_id": run_id}
+    request = RunRequest("unsafe", "elsewhere", **parent, resume_from=StepKey("second"))
+    shop.runs.journal.submit(StartRun(other, request, RunState.RUNNING, RecordingMode.OBSERVE)).result(20)
+    path = f"{BASE}/workflow-runs/{run_id}"
+    known, unknown = (
+        (client.get(f"{path}/plan"), client.post(f"{path}/resume"))
+        for client in (shop.client(), shop.client("safe-only"))
+    )
+    assert [other in answer.text for answer in known] == [True, True]
+    assert [other in answer.text for answer in unknown] == [False, False]
+    plan, refusal = (answer.json() for answer in unknown)
+    assert plan["data"]["existingResumeRunId"] is None
+    assert plan["data"]["refused"] == {"code": "already_resumed", "detail": "A resume of this run exists already."}
+    assert (unknown[1].status_code, refusal["error"]) == (409, "already_resumed")
 
 
 def test_a_principal_of_no_workflows_sees_nothing(shop):

@@ -10,11 +10,11 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from starlette.requests import Request
 
-from ..errors import InvalidBody, InvalidRequest, NotFound
+from ..errors import InvalidBody, InvalidRequest, NotFound, Refusal
 from ..model.records import RunList
 from ..operations.desk import Desk
 from ..operations.plan import PlanKind, Refused
@@ -34,6 +34,7 @@ from .access import READ_PAYLOAD, RETRY, AdminSurface, Principal, why_barred
 from .answer import Answer, render
 from .body import read_json
 from .query import ListQuery, choice, list_query, one, parse
+from .unnamed import unnamed, unnamed_plan
 
 T = TypeVar("T")
 
@@ -126,6 +127,7 @@ async def plan_workflow_run(call: Call) -> Answer:
 def _plan(call: Call, kind: PlanKind, from_step: str | None) -> Answer:
     _must_see(call)
     plan = call.desk.plan(call.parameter, kind, from_step, call.principal.id)
+    plan = unnamed_plan(plan, call.desk, call.principal)
     barred = why_barred(call.principal, RETRY, call.surface)
     return render(200, plan_json(plan if barred is None else replace(plan, refused=Refused(barred))))
 
@@ -177,6 +179,8 @@ async def rerun_workflow_run(call: Call) -> Answer:
     key, body = await _action(call, "rerun")
     started = await call.in_thread(
         partial(
+            _told,
+            call,
             call.desk.rerun,
             call.parameter,
             actor=call.principal.id,
@@ -196,6 +200,8 @@ async def resume_workflow_run(call: Call) -> Answer:
     key, body = await _action(call, "resume")
     started = await call.in_thread(
         partial(
+            _told,
+            call,
             call.desk.resume,
             call.parameter,
             actor=call.principal.id,
@@ -253,6 +259,14 @@ async def _action(call: Call, action: str) -> tuple[str | None, ActionBody]:
     if call.principal.workflows is not None:
         await call.in_thread(partial(_must_see, call))
     return key, body
+
+
+def _told(call: Call, act: Callable[..., T], run_id: str, **options: Any) -> T:
+    """Act on a run; of what stands in the way nothing is told that does not exist for the principal."""
+    try:
+        return act(run_id, **options)
+    except Refusal as refusal:
+        raise unnamed(refusal, call.desk, call.principal) from refusal
 
 
 def _must_see(call: Call) -> None:

@@ -96,7 +96,7 @@ class DeskJudging(DeskQuestions):
         """
         if judged.plan.guard not in {GuardAnswer.NOT_ASKED, GuardAnswer.SILENT}:
             return judged
-        return _with_plan(judged, self._guarded(judged.run, judged.plan, actor))
+        return with_plan(judged, self._guarded(judged.run, judged.plan, actor))
 
     def _planned(self, run_id: str, kind: PlanKind, from_step: str | None) -> tuple[Run, tuple[Step, ...], Plan]:
         if from_step is not None and kind == "rerun":
@@ -201,10 +201,11 @@ class DeskJudging(DeskQuestions):
 
 def with_guard(judged: Judged, answer: GuardAnswer) -> Judged:
     """Return the same under another answer of the guard: ``SILENT`` when whoever asked it does not wait any longer."""
-    return _with_plan(judged, replace(judged.plan, guard=answer))
+    return with_plan(judged, replace(judged.plan, guard=answer))
 
 
-def _with_plan(judged: Judged, plan: Plan) -> Judged:
+def with_plan(judged: Judged, plan: Plan) -> Judged:
+    """Return the same with another plan, and the verdict on that one."""
     if plan == judged.plan:
         return judged
     return _judged(judged.run, judged.steps, plan, judged.relatives, from_step_chosen=judged.from_step_chosen)

@@ -490,9 +490,11 @@ def _way_out(run: Run, plan: Plan, refused: Refused) -> Finding | None:
     """Return what would change a refusal, where that is known."""
     if refused.code == "guard_failed":
         return Finding("unknown", f"Whether the guard allows it is not known: {_GUARD_UNKNOWN[GuardAnswer.FAILED]}")
+    other = refused.details.get("runId")  # not there for whoever may not see that run
+    instead = "Leave it to the run that took it up" if other is None else f"Open run {other} instead"
     texts = {
         "runner_not_registered": f"This process has no runner for {run.workflow_name}: act where one is registered",
-        "already_resumed": f"Open run {refused.details.get('runId')} instead: it is under way, or has succeeded",
+        "already_resumed": f"{instead}: it is under way, or has succeeded",
         "no_failed_step": "Choose the step to resume from",
         "incomplete_prior_step": f"Resume from {refused.details.get('stepName')} or an earlier step instead",
         "run_not_finished": "Wait until it has ended, or cancel it first",

@@ -10,6 +10,10 @@ import pytest
 from tests.admin.pages.site import BASE, CANARIES, FOREIGN, text_of
 from workflow_runs.admin import Principal
 from workflow_runs.admin.pages.places import PLACES
+from workflow_runs.model.entries import RunEnded, StartRun, StepEnded
+from workflow_runs.model.records import StepKey
+from workflow_runs.model.requests import RunRequest
+from workflow_runs.model.states import EffectClass, Origin, RecordingMode, RunState, StepKind, StepState
 
 # An address of each place about a run of the workflow "safe", and what whoever may see it is answered.
 ADDRESSES = {
@@ -213,6 +217,44 @@ def test_a_workflow_that_was_taken_from_somebody_cannot_be_started_with_an_older
     allowed["workflows"] = ["safe"]
     assert client.send("/workflows/unsafe/run", {**form, "input": "{}"}).status_code == 404
     assert len(site.runs_of()) == before
+
+
+@pytest.mark.parametrize("obstacle", ["resumed", "undone"])
+def test_what_stands_in_the_way_of_a_resume_is_not_named_if_it_is_foreign(busy_site, obstacle):
+    run_id = busy_site.fail()
+    other = taken_up_elsewhere(busy_site, run_id, undoes=obstacle == "undone")
+    for path in (f"/runs/{run_id}", f"/runs/{run_id}/resume"):
+        known, unknown = (busy_site.get(path, who) for who in ("all", "safe-only"))
+        assert other in known.text
+        assert unknown.status_code == 200
+        assert not leaks_of(other, unknown)
+        assert "No. " in text_of(unknown)
+    client = busy_site.client("safe-only")
+    answer = client.send(f"/runs/{run_id}/resume", client.form(f"/runs/{run_id}/resume"))
+    assert answer.status_code == 409
+    assert not leaks_of(other, answer)
+
+
+def leaks_of(run_id, answer):
+    return run_id in answer.text or run_id[-10:] in answer.text
+
+
+def taken_up_elsewhere(site, run_id, *, undoes=False):
+    """A resume whose handler records it under another name: it is under way, or has undone a step that it carried over."""
+    name = "settled-elsewhere"
+    parent = {"parent_run_id": run_id, "root_run_id": run_id, "chain_run_id": run_id}
+    request = RunRequest(name, name, **parent, resume_from=StepKey("invoice"))
+    other, now = site.clock.new_run_id(), site.clock.now_millis()
+    entries = [StartRun(other, request, RunState.RUNNING, RecordingMode.OBSERVE)]
+    if undoes:
+        head = (other, None, StepKey("reserve"), 1, 1, StepKind.STEP, EffectClass.IDEMPOTENT, None, now)
+        entries += [
+            StepEnded(*head, StepState.COMPENSATED, Origin.SEEDED, "1", None, now, 0),
+            RunEnded(other, RunState.CANCELLED, now),
+        ]
+    for entry in entries:
+        site.runs.journal.submit(entry).result(20)
+    return other
 
 
 def test_numbers_count_what_is_seen(site):

@@ -20,6 +20,7 @@ from ...operations.plan import GuardAnswer, PlanKind
 from ...operations.verdict import Word, cancel_outlook, unmet
 from ...wire import REASON_LENGTH_MAX
 from ..answer import Answer
+from ..unnamed import unnamed
 from .call import PageCall
 from .run import judged_for
 from .statuses import run_look
@@ -84,7 +85,8 @@ async def _act(call: PageCall, kind: PlanKind, form: Mapping[str, str]) -> Answe
         )
     except Refusal as refusal:
         again = await judged_for(call, run_id, kind, from_step)
-        return await call.in_thread(partial(_show, call, kind, again, form=form, status=409, notice=str(refusal)))
+        told = await call.in_thread(partial(unnamed, refusal, call.desk, call.principal))
+        return await call.in_thread(partial(_show, call, kind, again, form=form, status=409, notice=str(told)))
     return call.redirect(call.links.run(accepted.run_id))
 
 

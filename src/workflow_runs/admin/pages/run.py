@@ -14,10 +14,11 @@ from ...model.jsontext import dump
 from ...model.records import Audit, ErrorRecord, Page, Run, RunFilter, Step
 from ...model.states import RunState, RunStatus, StepKind, is_finished
 from ...operations.answers import WorkflowInfo
-from ...operations.judging import Judged, with_guard as with_answer
+from ...operations.judging import Judged, with_guard as with_answer, with_plan
 from ...operations.plan import GuardAnswer, PlanKind
 from ...wire import detail_json
 from ..answer import Answer
+from ..unnamed import NOT_YOURS, unnamed_plan
 from . import frames, jsonview, waterfall
 from .call import PageCall
 from .installed import installed_modules
@@ -178,18 +179,17 @@ async def guarded(call: PageCall, judged: Judged) -> Judged:
         ask = partial(call.desk.ask_guard_of, judged, call.principal.id)
         asked = await call.pages.door.ask_guard(ask, call.settings.guard_timeout_s)
         judged = asked or with_answer(judged, GuardAnswer.SILENT)
-    return _unnamed(call, judged)
+    return judged if call.principal.workflows is None else await call.in_thread(partial(_unnamed, call, judged))
 
 
 def _unnamed(call: PageCall, judged: Judged) -> Judged:
-    """Return the same without ids of relatives that do not exist for the principal. That there is something in the way stays said."""
+    """Return the same without ids of runs that do not exist for the principal. That there is something in the way stays said."""
+    judged = with_plan(judged, unnamed_plan(judged.plan, call.desk, call.principal))
     hidden = [other.run.id for other in judged.relatives or () if not call.principal.sees(other.run.workflow_name)]
     if not hidden:
         return judged
     named = re.compile("|".join(map(re.escape, hidden)))
-    findings = (
-        replace(finding, text=named.sub("(not yours to see)", finding.text)) for finding in judged.verdict.findings
-    )
+    findings = (replace(finding, text=named.sub(NOT_YOURS, finding.text)) for finding in judged.verdict.findings)
     return replace(judged, verdict=replace(judged.verdict, findings=tuple(findings)))
 
 
