@@ -246,7 +246,7 @@ class LocalEngine:
         return self._accepted(offer, outcome)
 
     async def start_async(self, request: RunRequest) -> RunStarted:
-        """As ``start``, for coroutines: the event loop goes on meanwhile."""
+        """As ``start``, for coroutines: the event loop goes on meanwhile. ``QueueFull`` is raised at once: a loop cannot wait for room."""
         offer = self._offer(request)
         try:
             try:
@@ -264,8 +264,8 @@ class LocalEngine:
         if workflow is not None and request.code_version is None:
             request = replace(request, code_version=workflow.code_version)
         run_id = self._clock.new_run_id()
-        job = self._job_for(run_id, workflow, request)
         audit_id = self._clock.new_audit_id() if request.action is not None else None
+        job = self._job_for(run_id, workflow, request)
         if job is None:
             return _Offer(StartRun(run_id, request, audit_id=audit_id), None)
         # What begins at once is stored as running: one write less.
