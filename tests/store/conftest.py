@@ -10,7 +10,6 @@ from workflow_runs.clock import Clock, LeaseTime
 from workflow_runs.errors import WorkflowRunsError
 from workflow_runs.model.entries import (
     CancelRun,
-    Claim,
     ClaimRuns,
     RegisterExecutor,
     RunChanged,
@@ -112,8 +111,8 @@ class Record:
         action = Action("cancel", actor="ada", reason=reason)
         return CancelRun(run_id, action, f"wfra_{next(self._audit_ids):026}", self.clock.now_millis())
 
-    def claim_runs(self, claim, *definitions, limit=10, dead=()):
-        return ClaimRuns(claim, definitions or ("checkout",), limit, tuple(Claim(*each) for each in dead))
+    def claim_runs(self, claim, *definitions, limit=10, scope=""):
+        return ClaimRuns(claim, definitions or ("checkout",), limit, scope)
 
     def step_started(self, run_id, name="charge", *, key="", occurrence=1, attempt=1, sequence=1, claim=None):
         return StepStarted(

@@ -192,30 +192,27 @@ def test_silent_owner_from_whom_nothing_can_be_taken_is_left_alone(record):
 
 
 def test_neighbours_whose_process_is_gone_lose_their_runs_before_their_lease(record):
-    dead, idle, claim = record.registered("dead"), record.registered("idle"), record.registered()
-    run_id = record.started(claim=dead, state=RunState.RUNNING)
-    (taken,) = record.write(record.claim_runs(claim, dead=(dead, idle)))
-    assert taken == ClaimedRun(run_id, "checkout", recovered=True)
-    for lost in (dead, idle):
-        with pytest.raises(ClaimLost):
-            record.write(Heartbeat(lost))
-
-
-def test_dead_neighbours_are_the_processes_of_this_machine_that_are_gone(record):
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     here = this_process()
     try:
         started = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
-        record.registered("other-machine", pid=process.pid)
-        record.registered("self", scope=here.scope, pid=here.pid, pid_started=here.started)
-        record.registered("child", scope=here.scope, pid=process.pid, pid_started=started)
-        assert record.store.dead_neighbours() == ()
+        there = {"scope": here.scope, "pid": process.pid, "pid_started": started}
+        elsewhere = record.registered("other-machine", pid=process.pid)
+        living = record.registered("self", scope=here.scope, pid=here.pid, pid_started=here.started)
+        dead, idle, claim = record.registered("dead", **there), record.registered("idle", **there), record.registered()
+        run_id = record.started(claim=dead, state=RunState.RUNNING)
+        assert record.write(record.claim_runs(claim, scope=here.scope)) == ()
     finally:
         process.kill()
         process.wait()
-    assert record.store.dead_neighbours() == (("child", 1),)
-    record.write(record.claim_runs(record.registered(), dead=record.store.dead_neighbours()))
-    assert record.store.dead_neighbours() == ()
+    assert record.write(record.claim_runs(claim)) == ()
+    (taken,) = record.write(record.claim_runs(claim, scope=here.scope))
+    assert taken == ClaimedRun(run_id, "checkout", recovered=True)
+    for lost in (dead, idle):
+        with pytest.raises(ClaimLost):
+            record.write(Heartbeat(lost))
+    for owner in (elsewhere, living):
+        record.write(Heartbeat(owner))
 
 
 def test_many_claimers_at_once_share_the_runs(new_record):

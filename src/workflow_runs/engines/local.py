@@ -132,7 +132,6 @@ class LocalEngine:
         )
         self._claimer = Claimer(
             journal,
-            store,
             self._tenure,
             tuple(self._workflows),
             self._settings.poll_s,

@@ -27,7 +27,6 @@ from ..errors import ClaimLost, JournalClosed, RecordingError, StoreUnavailable
 from ..journal import Journal, Receipt
 from ..model.entries import Beat, Claim, ClaimedRun, ClaimRuns, Heartbeat, RegisterExecutor
 from ..settings import EngineSettings
-from ..store.base import StoreReader
 
 _log = logging.getLogger(__name__)
 
@@ -183,7 +182,6 @@ class Claimer:
 
     Args:
         journal: Where claims go.
-        store: Knows which neighbours on this machine are dead.
         tenure: Whose claim it is taken under.
         definitions: Workflows that this process can execute.
         poll_s: Seconds between two looks.
@@ -194,7 +192,6 @@ class Claimer:
     def __init__(
         self,
         journal: Journal,
-        store: StoreReader,
         tenure: Tenure,
         definitions: Sequence[str],
         poll_s: float,
@@ -203,7 +200,6 @@ class Claimer:
         adopt: Callable[[Sequence[ClaimedRun], Claim, int], None],
     ) -> None:
         self._journal = journal
-        self._store = store
         self._tenure = tenure
         self._definitions = tuple(definitions)
         self._poll_s = poll_s
@@ -259,8 +255,8 @@ class Claimer:
             return
         taken: Sequence[ClaimedRun] = ()
         try:
-            dead = tuple(Claim(*owner) for owner in self._store.dead_neighbours())
-            outcome = self._journal.submit(ClaimRuns(claim, self._definitions, reserved, dead)).result()
+            scope = this_process().scope
+            outcome = self._journal.submit(ClaimRuns(claim, self._definitions, reserved, scope)).result()
             assert isinstance(outcome, tuple)
             taken = outcome
             self._more = len(taken) >= reserved

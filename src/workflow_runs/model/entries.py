@@ -195,8 +195,8 @@ class Beat:
 @dataclass(frozen=True, slots=True)
 class ClaimRuns:
     """Take up to ``limit`` runs of ``definitions`` that nobody owns: queued without a claim, or of an owner that is dead (an older
-    epoch of a name, an expired lease, or an executor listed in ``dead``, whose process its neighbour saw to be gone). An owner judged dead
-    has its epoch raised in the same transaction, which fences it. Never takes runs of ``claim`` itself.
+    epoch of a name, an expired lease, or a neighbour: one that registered with the same ``scope``, and whose process is gone). An owner
+    judged dead has its epoch raised in the same transaction, which fences it. Never takes runs of ``claim`` itself.
 
     Outcome: tuple of ``ClaimedRun``, oldest first. Runs in state ``unknown`` or ``paused`` are not taken: they wait for a person.
     """
@@ -204,7 +204,7 @@ class ClaimRuns:
     claim: Claim
     definitions: tuple[str, ...]
     limit: int
-    dead: tuple[Claim, ...] = ()
+    scope: str = ""  # of this process (``clock.ProcessIdentity``); empty: it has no neighbours
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..clock import LeaseTime
+from ..clock import LeaseTime, ProcessIdentity
 from ..errors import (
     AlreadyResumed,
     ClaimLost,
@@ -387,15 +387,24 @@ class EntryApplier:
         owners: dict[Claim, Row] = {}
         for owner, epoch, *registered in self._session.rows(sql.OWNERS, ()):
             owners[Claim(owner, epoch)] = tuple(registered)
-        for claim in entry.dead:
+        dead = self._dead_neighbours(entry.scope)
+        for claim in dead:
             if claim not in owners and claim.owner != entry.claim.owner:
                 self._fence(claim)  # it owns nothing and its process is gone: nobody needs to look at it again
         judged = [
-            self._judge(claim, registered, now, gone=claim in entry.dead)
+            self._judge(claim, registered, now, gone=claim in dead)
             for claim, registered in owners.items()
             if claim != entry.claim
         ]
         return [owner for owner in judged if owner is not None]
+
+    def _dead_neighbours(self, scope: str) -> frozenset[Claim]:
+        """Return the claims of executors on this machine whose process is gone, whatever their lease says."""
+        return frozenset(
+            Claim(name, epoch)
+            for name, epoch, pid, started in self._session.rows(sql.NEIGHBOURS, (scope,))
+            if ProcessIdentity(scope, pid, started).is_alive() is False
+        )
 
     def _judge(self, claim: Claim, registered: Row, now: LeaseTime, *, gone: bool) -> _Owner | None:
         if registered[0] != claim.epoch:

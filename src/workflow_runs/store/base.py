@@ -125,10 +125,6 @@ class Questions(Protocol):
         """Return the greatest run id on record, or None for none."""
         ...
 
-    def dead_neighbours(self) -> tuple[tuple[str, int], ...]:
-        """Return (name, epoch) of registered executors on this machine whose process is gone, whatever their lease says."""
-        ...
-
 
 class StoreReader(Questions, Protocol):
     """The reading face."""

@@ -135,10 +135,6 @@ class Database:
         """See ``base.StoreReader``."""
         return self._reading().newest_run_id()
 
-    def dead_neighbours(self) -> tuple[tuple[str, int], ...]:
-        """See ``base.StoreReader``."""
-        return self._reading().dead_neighbours()
-
     def check_ready(self) -> None:
         """See ``base.StoreReader``."""
         found = self._revision()

@@ -16,7 +16,6 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
-from ..clock import ProcessIdentity, this_process
 from ..errors import StoreUnavailable
 from ..model.figures import Histogram, Totals, WorkflowFigures
 from ..model.marks import RunMark
@@ -29,7 +28,7 @@ from .figures import Figures, no_histogram
 from .finding import TOTAL_MAX, Finder
 from .marks import NEWEST_RUN, read_marks
 from .statements import UNDONE_STATES
-from .tables import actions, audit, executors, payloads, runs, steps
+from .tables import actions, audit, payloads, runs, steps
 
 T = TypeVar("T")
 
@@ -198,19 +197,6 @@ class DatabaseReader:
         return self._ask(lambda connection: self._figures.workflow_figures(connection, since, until, spark_bars, names))
 
     # --- processes ----------------------------------------------------------------------------------------------------
-
-    def dead_neighbours(self) -> tuple[tuple[str, int], ...]:
-        """See ``base.Questions``."""
-        scope = this_process().scope
-        chosen = sa.select(executors.c.name, executors.c.epoch, executors.c.pid, executors.c.pid_started).where(
-            executors.c.scope == scope, executors.c.heartbeat_ms.is_not(None)
-        )
-        found = self._ask(lambda connection: connection.execute(chosen).all())
-        return tuple(
-            (name, epoch)
-            for name, epoch, pid, started in found
-            if ProcessIdentity(scope, pid, started).is_alive() is False
-        )
 
     # --- asking -------------------------------------------------------------------------------------------------------
 

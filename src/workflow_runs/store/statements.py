@@ -306,6 +306,11 @@ OWNERS = (
     "LEFT JOIN workflow_run_executors AS x ON x.name = o.claim_owner"
 )
 
+# The executors that registered on this machine.
+NEIGHBOURS = (
+    "SELECT name, epoch, pid, pid_started FROM workflow_run_executors WHERE scope = ? AND heartbeat_ms IS NOT NULL"
+)
+
 # An owner, unless it is writing at this moment.
 LOCK_EXECUTOR = (
     f"SELECT epoch, lease_ms, heartbeat_ms, boot_id FROM workflow_run_executors WHERE name = ?{_FOR_UPDATE_OR_SKIP}"
