@@ -2,16 +2,18 @@
 
 import socket
 import sqlite3
-import threading
 
 import psycopg
 import pytest
 
+from workflow_runs.clock import Clock
 from workflow_runs.errors import StoreUnavailable
 from workflow_runs.model.records import Page, RunFilter
 from workflow_runs.model.states import RunState
+from workflow_runs.settings import JournalSettings
 from workflow_runs.store import postgresql, sqlite
 from workflow_runs.store.opening import open_store
+from workflow_runs.testing.proxy import Mode, PostgresProxy
 
 WORDS_OF_DRIVERS = (
     "sqlite",
@@ -170,22 +172,33 @@ class TestOnPostgres:
     def test_server_that_swallows_everything_is_given_up(self, new_record, postgres_url, monkeypatch):
         record = new_record()
         monkeypatch.setattr(postgresql, "ANSWER_S", 0.2)
-        with SwallowingProxy(postgres_url) as (url, swallow):
-            store = open_store(url, clock=record.clock)
+        database, _, folder = postgres_url.rpartition("?host=")
+        with PostgresProxy(folder).running() as proxy:
+            store = open_store(database.replace("@/", f"@127.0.0.1:{proxy.port}/"), clock=record.clock)
             writer = store.open_writer()
             entry = record.start(state=RunState.RUNNING)
             assert writer.apply([entry])[0].created
             assert store.get_run(entry.run_id) is not None
-            swallow.set()
+            proxy.mode = Mode.BLACK_HOLE
             with pytest.raises(StoreUnavailable):
                 writer.apply([record.end(entry.run_id)])
             with pytest.raises(StoreUnavailable):
                 store.list_runs(RunFilter(), Page(), payloads=False)
-            swallow.clear()
+            proxy.mode = Mode.PASS
             assert len(store.list_runs(RunFilter(), Page(), payloads=False).runs) == 1
             assert writer.apply([record.end(entry.run_id)])[0].state == "succeeded"
             writer.close()
             store.close()
+
+    def test_no_wait_for_what_was_lost_outlasts_the_five_seconds_in_which_work_is_to_go_on(self):
+        assert postgresql.STATEMENT_S < postgresql.ANSWER_S < 5
+        assert postgresql.CONNECT_S + JournalSettings().retry_pause_max_s < 5
+
+    def test_a_migration_whose_server_is_gone_does_not_wait_for_hours(self, postgres_url):
+        connection = open_store(postgres_url, clock=Clock())._kind.connect_to_migrate()
+        used = connection.info.get_parameters()
+        connection.close()
+        assert int(used["keepalives_idle"]) + int(used["keepalives_interval"]) * int(used["keepalives_count"]) == 16
 
     def test_serialization_failures_are_failures_of_the_database(self):
         for error in (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected, psycopg.errors.DiskFull):
@@ -203,49 +216,6 @@ class TestOnPostgres:
     def test_readers_cannot_write_and_cannot_ask_for_ever(self, record):
         record.ids()
         with record.store._reading().engine.connect() as connection:
-            assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "5s"
+            assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "3500ms"
             with pytest.raises(Exception, match="read-only"):
                 connection.exec_driver_sql("DELETE FROM workflow_runs")
-
-
-class SwallowingProxy:
-    """A TCP proxy to a server's socket that, once told to, takes what is sent and passes nothing on."""
-
-    def __init__(self, postgres_url):
-        database, _, folder = postgres_url.rpartition("?host=")
-        self._folder, self._swallow = folder, threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        port = self._listener.getsockname()[1]
-        self._url = database.replace("@/", f"@127.0.0.1:{port}/") + "?sslmode=disable&gssencmode=disable"
-        self._sockets = []
-
-    def __enter__(self):
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self._url, self._swallow
-
-    def __exit__(self, *exc):
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for each in self._sockets:
-            each.close()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.socket(socket.AF_UNIX)
-            server.connect(f"{self._folder}/.s.PGSQL.5432")
-            self._sockets += [client, server]
-            for pair in ((client, server), (server, client)):
-                threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
-
-    def _pass_on(self, source, target):
-        try:
-            while data := source.recv(65536):
-                if not self._swallow.is_set():
-                    target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
