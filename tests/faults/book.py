@@ -82,7 +82,7 @@ class Book:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.promises: dict[str, Promise] = {}  # by run id
-        self.ended: dict[str, str] = {}  # run id -> the terminal status it was seen in
+        self.ended: dict[str, tuple[str, float]] = {}  # run id -> the terminal status it was seen in, and when
         self.verdict = Verdict()
         self._completed: dict[tuple[str, str], float] = {}  # (key, step) -> when it was known to be
         self._lock = threading.Lock()
@@ -94,15 +94,18 @@ class Book:
             if known.key != key:
                 self.verdict.add("wrong", f"run {run_id} was promised to {known.key} and to {key}")
 
-    def saw(self, runs: Iterable[dict[str, Any]]) -> None:
-        """Runs were shown; a terminal status is for ever."""
+    def saw(self, runs: Iterable[dict[str, Any]], asked_at: float | None = None) -> None:
+        """Runs were shown to whoever asked then (default: now). A terminal status is for ever, and seen by all who ask after it."""
+        now = time.monotonic()
+        asked_at = now if asked_at is None else asked_at
         with self._lock:
             for run in runs:
-                before, status = self.ended.get(run["id"]), run["status"]
-                if before is not None and before != status:
+                status = run["status"]
+                before, seen_at = self.ended.get(run["id"], (status, now))
+                if before != status and (asked_at >= seen_at or status != "running"):
                     self.verdict.add("changed", f"{run['id']} was {before} and is {status}")
                 if status != "running":
-                    self.ended[run["id"]] = status
+                    self.ended.setdefault(run["id"], (status, now))
                 if (run["durationMs"] or 0) < 0:
                     self.verdict.add("negative", f"{run['id']}: {run['durationMs']} ms")
 
@@ -160,8 +163,9 @@ class Book:
         deadline = time.monotonic() + peace_s
         pause = threading.Event()
         while True:
+            asked_at = time.monotonic()
             runs = all_runs(server)
-            self.saw(runs)
+            self.saw(runs, asked_at)
             if all(run["status"] != "running" for run in runs) or time.monotonic() > deadline:
                 return runs
             pause.wait(0.1)

@@ -6,6 +6,7 @@ The first six kinds wait for something that the server does and kill it then; wh
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import random
 import socket
@@ -240,8 +241,9 @@ def kill_loop(starter: Starter, url: str, folder: Path, kills: int, *, seed: int
             server.wait_healthy()
             with Load(book, [server], CHAIN, prefix=f"k{seed}", clients=clients) as load:
                 killer = Killer(server, ledger, book, load, random.Random(seed))
+                rounds = itertools.count(seed)
                 while killer.found.kills.total() < kills:
-                    killer.round(killer.found.kills.total() + seed)
+                    killer.round(next(rounds))
             book.judge(server)
             server.kill()
             check_file(url, book.verdict, whole=True)

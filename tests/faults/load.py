@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -108,10 +109,11 @@ class Load:
 
 def sample(book: Book, server: Server) -> None:
     """Look at the newest runs, and into one that is under way."""
+    asked_at = time.monotonic()
     listed = attempt(server, "GET", f"{RUNS}?view=summary&limit=100")
     if listed is None or listed.status != 200:
         return
-    book.saw(listed.body["data"])
+    book.saw(listed.body["data"], asked_at)
     running = [run for run in listed.body["data"] if run["status"] == "running"]
     if running:
         oldest = running[-1]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.kills import Killing, first_starts, kill_loop
+from tests.faults.outages import Postgres, Sqlite, outages
 from tests.faults.races import AT_ONCE, Racers, race
 from tests.faults.report import Row, spread
 from tests.faults.servers import Nursery, Program, Starter
@@ -72,4 +74,25 @@ def races(scope: Scope) -> Iterator[Row]:
     yield Row(scope.database, f"{AT_ONCE} requests at one instant", times, verdict, {"answers": spread(took_s)})
 
 
-PARTS: dict[str, Callable[[Scope], Iterator[Row]]] = {"kills": kills, "races": races}
+def database_faults(scope: Scope) -> Iterator[Row]:
+    """Each fault so many rounds, for one to eight seconds."""
+    chance = random.Random(scope.seed)
+    faults = [fault.__name__ for fault in (Sqlite if scope.database == "sqlite" else Postgres).FAULTS]
+    if scope.database == "sqlite" and not Sqlite.can_mount(scope.folder):
+        faults.remove("full")
+    with scope.starter() as starter:
+        for name in faults:
+            lengths_s = [chance.choice([1.0, 2.0, 4.0, 8.0]) for _ in range(scope.rounds)]
+            found = outages(starter, scope.new_url(), scope.folder, name, lengths_s=lengths_s)
+            figures = {
+                "new run ended after": spread(found.new_s),
+                "those in flight": spread(found.old_s),
+                "later than 5 s": str(found.late),
+                "answers meanwhile": spread(found.took_s),
+                "refused with 503": str(found.refused),
+                "effects again": str(found.verdict.effects_again),
+            }
+            yield Row(scope.database, f"database: {name}", found.times, found.verdict, figures)
+
+
+PARTS: dict[str, Callable[[Scope], Iterator[Row]]] = {"kills": kills, "races": races, "outages": database_faults}

@@ -1,5 +1,6 @@
 """The judge sees what there is to see: each fault, made up, is counted."""
 
+import time
 from contextlib import closing
 from sqlite3 import connect
 
@@ -39,6 +40,14 @@ def test_a_terminal_state_that_changes_is_counted(ledger):
     for status in ("running", "succeeded", "succeeded", "failed"):
         book.saw([{"id": "r", "status": status, "durationMs": None}])
     assert book.verdict.faults == {"changed": 1}
+
+
+def test_a_look_from_before_that_is_told_of_late_is_no_change(ledger):
+    book = Book(ledger)
+    asked_at = time.monotonic()
+    book.saw([{"id": "r", "status": "succeeded", "durationMs": None}])
+    book.saw([{"id": "r", "status": "running", "durationMs": None}], asked_at)
+    assert book.verdict.faults == {}
 
 
 def test_a_negative_duration_is_counted(ledger):
