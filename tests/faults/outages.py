@@ -68,10 +68,9 @@ class Postgres:
     def running(self) -> Iterator[str]:
         """Give the URL by which the server is to reach its database."""
         with contextlib.closing(self.admin), self.proxy.running():
-            with self.admin.transaction():
-                self.admin.execute("SELECT pg_advisory_xact_lock(1)")  # one role for all databases of the server
-                if self.admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [USER]).fetchone() is None:
-                    self.admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(USER)))
+            # One role for all databases of the server, whoever is the first to want it.
+            with contextlib.suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+                self.admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(USER)))
             self.alter("OWNER TO {}", sql.Identifier(USER))
             yield f"postgresql+psycopg://{USER}@127.0.0.1:{self.proxy.port}/{self.name}"
 
