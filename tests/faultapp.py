@@ -21,6 +21,7 @@ import json
 import os
 import secrets
 import signal
+import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -125,7 +126,8 @@ def chain(ledger: Ledger) -> Workflow:
         asked = ChainInput.read(input)
 
         async def link(i: int) -> dict[str, Any]:
-            about = {"key": asked.key, "step": f"s{i}", "run": run.id, "pid": os.getpid()}
+            # When the body began, by a clock that a judge on this machine reads too: the call may be on its way when the process is frozen.
+            about = {"key": asked.key, "step": f"s{i}", "run": run.id, "pid": os.getpid(), "at": time.monotonic()}
             await ledger.begin(about)
             await asyncio.sleep(asked.work_ms / 1000)
             if await ledger.should_fail(asked.key, f"s{i}"):

@@ -204,7 +204,7 @@ def repeats(calls: Sequence[Call], completed: dict[tuple[str, str], float]) -> l
     """Return the beginnings of steps that were completed before."""
     furthest: dict[str, int] = {}
     found = []
-    for call in calls:
+    for call in sorted(calls, key=lambda call: call.at):
         if call.path == "/begin":
             number = int(call.step[1:])
             known_at = completed.get((call.key, call.step))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.faults.freezes import TAKE_OVER_S, freezes
 from tests.faults.kills import Killing, first_starts, kill_loop
 from tests.faults.outages import Postgres, Sqlite, outages
 from tests.faults.races import AT_ONCE, Racers, race
@@ -95,4 +96,22 @@ def database_faults(scope: Scope) -> Iterator[Row]:
             yield Row(scope.database, f"database: {name}", found.times, found.verdict, figures)
 
 
-PARTS: dict[str, Callable[[Scope], Iterator[Row]]] = {"kills": kills, "races": races, "outages": database_faults}
+def frozen(scope: Scope) -> Iterator[Row]:
+    """So many freezes beyond the lease."""
+    with scope.starter() as starter:
+        found = freezes(starter, scope.new_url(), scope.folder, scope.rounds, seed=scope.seed)
+    figures = {
+        "runs taken over": str(found.taken_over),
+        "after": spread(found.took_over_s),
+        f"later than {TAKE_OVER_S:g} s": str(found.late),
+        "frozen in a commit, not counted": str(found.in_commit),
+    }
+    yield Row(scope.database, "SIGSTOP beyond the lease", found.times, found.verdict, figures)
+
+
+PARTS: dict[str, Callable[[Scope], Iterator[Row]]] = {
+    "kills": kills,
+    "races": races,
+    "outages": database_faults,
+    "freezes": frozen,
+}

@@ -2,7 +2,7 @@
 
 A step that calls it before, within and after its effect leaves what no journal can tell: what was done, how often, by which process.
 
-    POST /begin        {"key", "step", ...}  ->  {}                  the body of a step has begun
+    POST /begin        {"key", "step", ...}  ->  {}                  the body of a step has begun; also "run", "pid", "at"
     POST /should_fail  {"key", "step"}       ->  {"fail": bool}      whether the step is to fail
     POST /effect       {"key", "step", ...}  ->  {"nonce": "..."}    the effect; the nonce proves it
 
@@ -30,7 +30,7 @@ HOLD_MOST_S: Final = 60.0
 class Call:
     """One call that came. ``run`` and ``pid`` are empty and 0 where the caller does not say."""
 
-    at: float  # seconds, monotonic
+    at: float  # seconds, monotonic: when the caller says that the step began ("at"), or else when the call arrived
     path: str
     key: str
     step: str
@@ -82,7 +82,8 @@ class Ledger(ThreadingHTTPServer):
     def answer(self, path: str, about: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
         """Write a call down and return what it is answered."""
         key, step = str(about.get("key", "")), str(about.get("step", ""))
-        call = Call(time.monotonic(), path, key, step, str(about.get("run", "")), int(about.get("pid", 0)))
+        at = float(about.get("at", time.monotonic()))
+        call = Call(at, path, key, step, str(about.get("run", "")), int(about.get("pid", 0)))
         nonce = secrets.token_hex(8)
         with self.lock:
             self.calls.append(call)
