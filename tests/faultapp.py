@@ -21,10 +21,12 @@ import json
 import os
 import secrets
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -161,7 +163,26 @@ async def echo(run: AsyncRun, input: Any = None) -> None:
 
 
 class FaultServer(uvicorn.Server):
-    """Says on standard output when it answers."""
+    """Says on standard output when it answers, and goes on answering while it hands its runs over: new triggers are told 503."""
+
+    def __init__(self, config: uvicorn.Config, runs: WorkflowRuns) -> None:
+        super().__init__(config)
+        self._runs = runs
+        self._draining: threading.Thread | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Hand over, then end; at once if asked a second time."""
+        if self._draining is not None:
+            super().handle_exit(sig, frame)
+            return
+        self._draining = threading.Thread(target=self._drain, args=(sig, frame), name="drain", daemon=True)
+        self._draining.start()
+
+    def _drain(self, sig: int, frame: FrameType | None) -> None:
+        try:
+            self._runs.close()
+        finally:
+            super().handle_exit(sig, frame)
 
     async def startup(self, sockets: Any = None) -> None:
         """Begin to answer, and say so."""
@@ -170,8 +191,8 @@ class FaultServer(uvicorn.Server):
             print(f"http://{self.config.host}:{self.config.port}", flush=True)  # noqa: T201  # whoever started it waits for this
 
 
-def build(environment: Mapping[str, str]) -> Starlette:
-    """Return the application that the environment describes."""
+def build(environment: Mapping[str, str]) -> tuple[Starlette, WorkflowRuns]:
+    """Return the application that the environment describes, and its runs."""
     runs = WorkflowRuns(
         environment["FAULTS_DB_URL"],
         [chain(Ledger(environment.get("FAULTS_LEDGER", ""))), echo],
@@ -200,7 +221,7 @@ def build(environment: Mapping[str, str]) -> Starlette:
     mount_workflow_runs_admin_routes(app, runs.desk, authorize=authorize, openapi="/openapi.json")
     mount_workflow_runs_pages(app, runs.desk, prefix="/desk", authorize=authorize)
     mount_health_routes(app, runs.store)
-    return app
+    return app, runs
 
 
 def main() -> None:
@@ -208,14 +229,15 @@ def main() -> None:
     # Uvicorn raises the signal that stopped it again when it is done; by then all is written. A call to the outside world that hangs would
     # hold up an ordinary exit: the interpreter joins the threads of its executors.
     signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
+    app, runs = build(os.environ)
     config = uvicorn.Config(
-        build(os.environ),
+        app,
         host="127.0.0.1",
         port=int(os.environ["FAULTS_PORT"]),
         log_level="warning",
         timeout_graceful_shutdown=2,
     )
-    FaultServer(config).run()
+    FaultServer(config, runs).run()
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class Verdict:
     acknowledged: int = 0  # runs
     steps: int = 0  # on record, completed
     begun: int = 0  # bodies of steps that began
+    begun_again: int = 0  # of steps that had begun before and were not completed
     effects_again: int = 0  # of steps interrupted between effect and entry: at-least-once, stated and not hidden
     lost: int = 0  # acknowledged runs that do not exist
     stuck: int = 0  # runs that have not ended after peace
@@ -174,7 +175,9 @@ class Book:
         with self.ledger.lock:
             calls = list(self.ledger.calls)
             nonces = {step: list(made) for step, made in self.ledger.nonces.items()}
-        verdict.begun += sum(call.path == "/begin" for call in calls)
+        begun = Counter((call.key, call.step) for call in calls if call.path == "/begin")
+        verdict.begun += begun.total()
+        verdict.begun_again += begun.total() - len(begun)
         verdict.effects_again += sum(len(made) - 1 for made in nonces.values())
         for call in repeats(calls, self._completed):
             verdict.add("repeated", f"{call.step} of {call.key} began in process {call.pid} after it was completed")

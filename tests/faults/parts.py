@@ -14,6 +14,7 @@ from tests.faults.outages import Postgres, Sqlite, outages
 from tests.faults.races import AT_ONCE, Racers, race
 from tests.faults.report import Row, spread
 from tests.faults.servers import Nursery, Program, Starter
+from tests.faults.stops import stops
 
 KILLS_PER_DATABASE = 100  # then a new one, so that the record does not grow without end
 
@@ -107,6 +108,15 @@ def frozen(scope: Scope) -> Iterator[Row]:
         "frozen in a commit, not counted": str(found.in_commit),
     }
     yield Row(scope.database, "SIGSTOP beyond the lease", found.times, found.verdict, figures)
+
+
+def stopped(scope: Scope) -> Iterator[Row]:
+    """So many stops under load, each fifth with a step that outlasts the limit."""
+    with scope.starter() as starter:
+        found = stops(starter, scope.new_url(), scope.folder, scope.rounds, seed=scope.seed, long_every=5)
+    told = " ".join(f"{status or 'not connected'}:{count}" for status, count in sorted(found.answers.items()))
+    figures = {"ended after": spread(found.exit_s), "triggers meanwhile": told}
+    yield Row(scope.database, "SIGTERM under load", found.times, found.verdict, figures)
 
 
 PARTS: dict[str, Callable[[Scope], Iterator[Row]]] = {
