@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.faults.outages import Postgres, Sqlite, outages
 from tests.faults.races import AT_ONCE, Racers, race
 from tests.faults.report import Row, spread
 from tests.faults.servers import Nursery, Program, Starter
+from tests.faults.skew import skews
 from tests.faults.stops import stops
 
 KILLS_PER_DATABASE = 100  # then a new one, so that the record does not grow without end
@@ -119,9 +121,19 @@ def stopped(scope: Scope) -> Iterator[Row]:
     yield Row(scope.database, "SIGTERM under load", found.times, found.verdict, figures)
 
 
+def skewed(scope: Scope) -> Iterator[Row]:
+    """So many jumps of one server's clock."""
+    if shutil.which("gcc") is None:
+        return
+    found = skews(scope.new_url(), scope.folder, scope.rounds, seed=scope.seed)
+    yield Row(scope.database, "clock jumps", found.times, found.verdict, {"kills": str(found.kills)})
+
+
 PARTS: dict[str, Callable[[Scope], Iterator[Row]]] = {
     "kills": kills,
     "races": races,
     "outages": database_faults,
     "freezes": frozen,
+    "stops": stopped,
+    "skew": skewed,
 }
