@@ -182,8 +182,10 @@ class TestOnPostgres:
             proxy.mode = Mode.BLACK_HOLE
             with pytest.raises(StoreUnavailable):
                 writer.apply([record.end(entry.run_id)])
+            connections = proxy.connections
             with pytest.raises(StoreUnavailable):
                 store.list_runs(RunFilter(), Page(), payloads=False)
+            assert proxy.connections == connections  # whoever waited in vain is told so, and not made to wait again
             proxy.mode = Mode.PASS
             assert len(store.list_runs(RunFilter(), Page(), payloads=False).runs) == 1
             assert writer.apply([record.end(entry.run_id)])[0].state == "succeeded"

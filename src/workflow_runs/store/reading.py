@@ -204,8 +204,9 @@ class DatabaseReader:
         try:
             return self._ask_once(question)
         except sa.exc.DBAPIError as error:
-            # A connection that died in the pool says nothing about the database: ask once more, on a new one.
-            if not error.connection_invalidated:
+            # A connection that died in the pool says nothing about the database: ask once more, on a new one. But whoever has waited in
+            # vain for an answer is not made to wait again.
+            if not error.connection_invalidated or _was_waited_for(error):
                 raise self._unavailable(error) from error
         except sa.exc.SQLAlchemyError as error:
             raise unavailable(Fault.DATABASE) from error
@@ -231,6 +232,10 @@ class DatabaseReader:
     def _unavailable(self, error: sa.exc.SQLAlchemyError) -> StoreUnavailable:
         fault = self._kind.fault(error.orig) if isinstance(error, sa.exc.DBAPIError) else Fault.DATABASE
         return unavailable(fault)
+
+
+def _was_waited_for(error: sa.exc.DBAPIError) -> bool:
+    return error.orig is not None and isinstance(error.orig.__cause__, TimeoutError)
 
 
 def _can_be_stored(texts: Iterable[str]) -> bool:

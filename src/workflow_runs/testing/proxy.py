@@ -59,6 +59,7 @@ class PostgresProxy:
         self._upstream = (host, port)
         self.delay_s = 2.0
         self.reply_bytes = 64
+        self.connections = 0  # that were accepted
         self.cuts = 0  # connections that were cut by ``arm``
         self._mode = Mode.PASS
         self._armed: Cut | None = None
@@ -143,6 +144,7 @@ class PostgresProxy:
     def _serve(self, client: socket.socket) -> None:
         link = _Link(self, client)
         with self._lock:
+            self.connections += 1
             self._links.add(link)
         try:
             link.serve()
