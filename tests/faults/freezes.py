@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.book import Book, Verdict
-from tests.faults.load import Chain, Load
+from tests.faults.load import Chain, Load, has_ended
 from tests.faults.races import fleet
 from tests.faults.servers import DEADLINE_S, Server, Starter, wait_until
 from workflow_runs.testing.ledger import Call, Ledger
@@ -108,8 +108,9 @@ def _is_locked(url: str) -> bool:
 
 
 def _wait_for_take_over(book: Book, other: Server, run_ids: set[str]) -> None:
-    """Until every run that was in flight has ended elsewhere; the load on the other server samples."""
-    wait_until(lambda: run_ids <= book.ended.keys(), f"take-over by {other.name} ({other.log})")
+    """Until every run that was in flight has ended elsewhere."""
+    for run_id in run_ids:
+        wait_until(lambda run_id=run_id: has_ended(other, book, run_id), f"take-over by {other.name} ({other.log})")
 
 
 def _judge(

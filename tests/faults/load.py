@@ -127,3 +127,15 @@ def attempt(server: Server, method: str, path: str, body: Any = None) -> Answer 
     with contextlib.suppress(*NO_ANSWER):
         return server.ask(method, path, body)
     return None
+
+
+def has_ended(server: Server, book: Book, run_id: str) -> bool:
+    """Return whether a run is known to have ended, or says so now."""
+    if run_id in book.ended:
+        return True
+    asked_at = time.monotonic()
+    detail = attempt(server, "GET", f"{RUNS}/{run_id}")
+    if detail is None or detail.status != 200:
+        return False
+    book.saw([detail.body["data"]["run"]], asked_at)
+    return detail.body["data"]["run"]["status"] != "running"

@@ -24,8 +24,8 @@ import psycopg
 from psycopg import sql
 
 from tests.faults.book import Book, Verdict, check_file
-from tests.faults.load import Chain, Load, attempt
-from tests.faults.servers import DEADLINE_S, RUNS, Server, Starter, wait_until
+from tests.faults.load import Chain, Load, has_ended
+from tests.faults.servers import DEADLINE_S, Server, Starter, wait_until
 from workflow_runs.testing.ledger import Ledger
 from workflow_runs.testing.proxy import Cut, Mode, PostgresProxy
 
@@ -352,22 +352,11 @@ def _round(
     key = load.key()
     made = load.trigger(lambda: server, key, Chain(steps=1, work_ms=0))
     assert made is not None
-    wait_until(lambda: _has_ended(server, book, made), f"the end of {made} after {fault.__name__} ({server.log})")
+    wait_until(lambda: has_ended(server, book, made), f"the end of {made} after {fault.__name__} ({server.log})")
     found.new_s.append(time.monotonic() - healed_at)
     last = [time.monotonic() - healed_at]
     for run_id in in_flight:
-        wait_until(lambda run_id=run_id: _has_ended(server, book, run_id), f"the end of {run_id}: {fault.__name__}")
+        wait_until(lambda run_id=run_id: has_ended(server, book, run_id), f"the end of {run_id}: {fault.__name__}")
         last.append(time.monotonic() - healed_at)
     found.old_s.append(max(last))
     found.times += 1
-
-
-def _has_ended(server: Server, book: Book, run_id: str) -> bool:
-    if run_id in book.ended:
-        return True
-    asked_at = time.monotonic()
-    detail = attempt(server, "GET", f"{RUNS}/{run_id}")
-    if detail is None or detail.status != 200:
-        return False
-    book.saw([detail.body["data"]["run"]], asked_at)
-    return detail.body["data"]["run"]["status"] != "running"
