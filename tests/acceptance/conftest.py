@@ -167,17 +167,6 @@ def start_contract_app(start: Callable[..., Server]) -> Callable[..., Server]:
     return begin
 
 
-@pytest.fixture(scope="module")
-def start_fault_app(start: Callable[..., Server]) -> Callable[..., Server]:
-    """Start the fault app on a database; keywords are its variables without the prefix."""
-
-    def begin(url: str, **variables: str) -> Server:
-        given = {"PORT": str(free_port()), "DB_URL": url, "LEDGER": "", "EXECUTOR": "one", **variables}
-        return start(["tests/faultapp.py"], {f"FAULTS_{name}": value for name, value in given.items()})
-
-    return begin
-
-
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of an empty database of each kind, for all tests of a module: a server as a process is too dear for each."""

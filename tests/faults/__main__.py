@@ -14,9 +14,10 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from tests.faults.book import Verdict
 from tests.faults.databases import databases
 from tests.faults.parts import PARTS, Scope
 from tests.faults.report import Row, table
@@ -39,12 +40,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             with databases(kind) as new_database:
                 scope = Scope(kind, new_database, Path(folder), asked.kills, asked.rounds, asked.seed, asked.preloaded)
                 for name in asked.only or PARTS:
-                    for row in PARTS[name](scope):
+                    for row in _done(PARTS[name], name, scope):
                         rows.append(row)
                         sys.stderr.write(f"{row}\n")
                         sys.stderr.flush()
     sys.stdout.write(table(rows))
     return 1 if any(row.verdict.faults for row in rows) else 0
+
+
+def _done(part: Callable[[Scope], Iterator[Row]], name: str, scope: Scope) -> Iterator[Row]:
+    """Yield what a part finds; one that cannot go on says so, and the others are done all the same."""
+    try:
+        yield from part(scope)
+    except AssertionError as error:
+        verdict = Verdict()
+        verdict.add("wrong", f"could not go on: {error}")
+        yield Row(scope.database, name, 0, verdict)
 
 
 if __name__ == "__main__":

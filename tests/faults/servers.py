@@ -76,12 +76,16 @@ class Answers:
                 self.broken.append(f"{method} {path}: {answer.status} {json.dumps(answer.body)[:300]}")
 
 
-def ask(port: int, method: str, path: str, body: Any = None, *, timeout_s: float = ANSWER_S) -> Answer:
+def ask(
+    port: int, method: str, path: str, body: Any = None, *, timeout_s: float = ANSWER_S, token: str | None = None
+) -> Answer:
     """Ask a server on 127.0.0.1. Raises OSError or HTTPException when there is no whole answer."""
     begun = time.monotonic()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     with contextlib.closing(connection):
         headers = {} if body is None else {"Content-Type": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         response = connection.getresponse()
         data = response.read()
@@ -248,8 +252,8 @@ class Server:
             self.signal(signal.SIGCONT)
         self.kill()
 
-    def ask(self, method: str, path: str, body: Any = None, *, timeout_s: float = ANSWER_S) -> Answer:
+    def ask(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Answer:
         """Ask, and note what was answered. Raises OSError or HTTPException when there is no whole answer."""
-        answer = ask(self.port, method, path, body, timeout_s=timeout_s)
+        answer = ask(self.port, method, path, body, token=token)
         self.answers.note(method, path, answer)
         return answer
