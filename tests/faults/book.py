@@ -143,6 +143,10 @@ class Book:
         for key, count in firsts.items():
             if count > 1:
                 verdict.add("doubled", f"{key} has {count} runs")
+        children = Counter(run["parentRunId"] for run in runs if run["parentRunId"] is not None)
+        for parent, count in children.items():
+            if count > 1:
+                verdict.add("doubled", f"{parent} has {count} children")
         self._judge_calls(verdict)
         for run in runs:
             self._judge_run(server, run, verdict, late_effects=late_effects)

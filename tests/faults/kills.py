@@ -102,7 +102,7 @@ class Killer:
         with _unanswered(self.server, "POST", f"{RUNS}/{failed}/resume"):
             self._after(0.020)
         self.restart()
-        wait_until(lambda: self._resumed(failed, key), f"the resume of {failed}")
+        wait_until(lambda: self.load.resumed(self.server, failed, key), f"the resume of {failed}")
 
     def recovering(self) -> None:
         """As before, and again while the next server takes up what the last one left."""
@@ -184,17 +184,6 @@ class Killer:
         answer = attempt(self.server, "GET", f"{RUNS}/{run_id}")
         return answer.body["data"]["run"]["status"] if answer is not None and answer.status == 200 else None
 
-    def _resumed(self, failed: str, key: str) -> bool:
-        answer = attempt(self.server, "POST", f"{RUNS}/{failed}/resume")
-        if answer is None or answer.status == 503:
-            return False
-        child = answer.body["data"]["runId"] if answer.status == 202 else answer.body.get("runId")
-        if answer.status not in {202, 409} or child is None:
-            self.book.verdict.add("wrong", f"a resume was answered {answer.status} {answer.body}")
-        else:
-            self.book.promised(child, key, self.load.chain.steps)
-        return True
-
     def _waits(self, keys: set[str]) -> bool:
         listed = attempt(self.server, "GET", f"{RUNS}?view=summary&limit=200&status=running")
         if listed is None or listed.status != 200:
@@ -239,7 +228,7 @@ def kill_loop(starter: Starter, url: str, folder: Path, kills: int, *, seed: int
         server = Server(starter, url, folder, ledger=ledger.url).start()
         try:
             server.wait_healthy()
-            with Load(book, [server], CHAIN, prefix=f"k{seed}", clients=clients) as load:
+            with Load(book, [server], CHAIN, prefix=f"k{seed}", clients=clients, resumes=True) as load:
                 killer = Killer(server, ledger, book, load, random.Random(seed))
                 rounds = itertools.count(seed)
                 while killer.found.kills.total() < kills:

@@ -17,6 +17,10 @@ from tests.faults.servers import CHAINS, RUNS, Answer, Server
 NO_ANSWER = (OSError, http.client.HTTPException)
 AGAIN_S = 0.02
 SAMPLE_S = 0.15
+BROWSED = (
+    *("/healthz", "/readyz", "/v1/admin/workflows", f"{RUNS}?status=failed&limit=5", f"{RUNS}/wfrn_nobody/plan"),
+    *("/desk/", "/desk/runs", "/desk/runs/wfrn_nobody", "/desk/workflows", "/desk/workflows/faults.chain"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Load:
         prefix: str,
         clients: int = 4,
         patience_s: float = 0.3,
+        resumes: bool = False,
     ) -> None:
         self.book = book
         self.chain = chain
@@ -57,6 +62,8 @@ class Load:
         self._numbers = itertools.count()
         self._threads = [threading.Thread(target=self._client, args=(i,), daemon=True) for i in range(clients)]
         self._threads.append(threading.Thread(target=self._sample, daemon=True))
+        if resumes:
+            self._threads += [threading.Thread(target=act, daemon=True) for act in (self._resume, self._browse)]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -96,6 +103,38 @@ class Load:
             while run_id is not None and run_id not in self.book.ended and waited < self._patience_s:
                 self._stop.wait(AGAIN_S)
                 waited += AGAIN_S
+
+    def _resume(self) -> None:
+        """Trigger runs that fail, and resume each until somebody says that it was."""
+        servers = self._in_turn(0)
+        while not self._stop.is_set():
+            key = self.key()
+            self.book.ledger.failing.add((key, "s1"))
+            failed = self.trigger(lambda: next(servers), key)
+            while failed is not None and not self._stop.is_set() and not has_ended(next(servers), self.book, failed):
+                self._stop.wait(AGAIN_S)
+            self.book.ledger.failing.discard((key, "s1"))
+            while failed is not None and not self._stop.is_set() and not self.resumed(next(servers), failed, key):
+                self._stop.wait(AGAIN_S)
+
+    def resumed(self, server: Server, failed: str, key: str) -> bool:
+        """Resume a run; True when that is settled: the child is a promise."""
+        answer = attempt(server, "POST", f"{RUNS}/{failed}/resume")
+        if answer is None or answer.status == 503:
+            return False
+        child = answer.body["data"]["runId"] if answer.status == 202 else answer.body.get("runId")
+        if answer.status not in {202, 409} or child is None:
+            self.book.verdict.add("wrong", f"a resume was answered {answer.status} {answer.body}")
+        else:
+            self.book.promised(child, key, self.chain.steps)
+        return True
+
+    def _browse(self) -> None:
+        """Look at everything that there is to look at; the answers are judged with all others."""
+        servers, paths = self._in_turn(0), itertools.cycle(BROWSED)
+        while not self._stop.is_set():
+            attempt(next(servers), "GET", next(paths))
+            self._stop.wait(AGAIN_S)
 
     def _in_turn(self, number: int) -> Iterator[Server]:
         return itertools.islice(itertools.cycle(self._servers), number % len(self._servers), None)

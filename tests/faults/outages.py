@@ -319,7 +319,7 @@ def outages(
             server.start().wait_healthy()
             if isinstance(database, Sqlite):
                 database.server = server
-            with Load(book, [server], CHAIN, prefix=fault, clients=clients) as load:
+            with Load(book, [server], CHAIN, prefix=fault, clients=clients, resumes=True) as load:
                 for for_s in lengths_s:
                     _round(server, book, load, getattr(database, fault), found, for_s)
             book.judge(server)

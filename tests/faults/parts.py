@@ -113,9 +113,9 @@ def frozen(scope: Scope) -> Iterator[Row]:
 
 
 def stopped(scope: Scope) -> Iterator[Row]:
-    """So many stops under load, each fifth with a step that outlasts the limit."""
+    """So many stops under load, the last fifth of them with a step that outlasts the limit."""
     with scope.starter() as starter:
-        found = stops(starter, scope.new_url(), scope.folder, scope.rounds, seed=scope.seed, long_every=5)
+        found = stops(starter, scope.new_url(), scope.folder, scope.rounds, seed=scope.seed, long=scope.rounds // 5)
     told = " ".join(f"{status or 'not connected'}:{count}" for status, count in sorted(found.answers.items()))
     figures = {"ended after": spread(found.exit_s), "triggers meanwhile": told}
     yield Row(scope.database, "SIGTERM under load", found.times, found.verdict, figures)

@@ -33,8 +33,8 @@ class Stopping:
     )  # to triggers sent between the signal and the end; 0: nobody listened
 
 
-def stops(starter: Starter, url: str, folder: Path, times: int, *, seed: int = 0, long_every: int = 0) -> Stopping:
-    """Stop a server under load so often, and start it again; each ``long_every``-th time with a step in it that outlasts the limit."""
+def stops(starter: Starter, url: str, folder: Path, times: int, *, seed: int = 0, long: int = 0) -> Stopping:
+    """Stop a server under load so often, and start it again; the last ``long`` times with a step in it that outlasts the limit."""
     chance = random.Random(seed)
     with Ledger().running() as ledger:
         book = Book(ledger)
@@ -45,7 +45,7 @@ def stops(starter: Starter, url: str, folder: Path, times: int, *, seed: int = 0
                 server.start().wait_healthy()
                 with Load(book, [server], CHAIN, prefix=f"t{number}") as load:
                     assert load.answered.wait(DEADLINE_S), f"{server.name} accepts nothing ({server.log})"
-                    if long_every and number % long_every == 0:
+                    if number >= times - long:
                         load.trigger(lambda: server, load.key(), Chain(steps=2, work_ms=15_000))
                     time.sleep(chance.uniform(0.0, 0.3))
                     _stop(server, book, found, f"late-{number}")
