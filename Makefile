@@ -4,6 +4,7 @@
 #   make test         all tests, on SQLite and PostgreSQL    (make test ARGS="-k resume")
 #   make lint         formatting, lint rules, types
 #   make bench        the measurements of bench/             (make bench ARGS=...)
+#   make faults       kills, freezes, races and outages at length, an hour  (make faults ARGS="--only kills --kills 3000")
 #   make screenshots  every page at three widths in both themes, and the README's picture
 #   make lock         take the newest versions of all dependencies into requirements-*.txt
 #
@@ -24,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # An active environment of somebody else's is none of ours.
 unexport VIRTUAL_ENV
 
-.PHONY: demo test lint bench screenshots lock clean chromium
+.PHONY: demo test lint bench faults screenshots lock clean chromium
 .DEFAULT_GOAL := test
 # The first line that `make demo` prints is the address of the desk, for people and scripts alike.
 .SILENT: demo $(VENV)/.demo $(VENV)/.python .cache/uv/bin/uv
@@ -42,6 +43,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m bench $(ARGS)
+
+faults: $(VENV)/.dev
+	$(BIN)/python -m tests.faults $(ARGS)
 
 # The folder is ours to ignore; the picture that the README shows is committed.
 screenshots: $(VENV)/.dev chromium

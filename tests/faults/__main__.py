@@ -1,10 +1,10 @@
 """The long version, with one command:
 
-    python -m tests.faults                                  everything, on SQLite and on PostgreSQL: about an hour
-    python -m tests.faults --only kills --kills 3000        one part
-    python -m tests.faults --only outages --database postgresql
+    make faults                                             everything, on SQLite and on PostgreSQL: about an hour
+    make faults ARGS="--only kills --kills 3000 --preloaded"
+    make faults ARGS="--only outages --database postgresql"
 
-It needs the development environment (``make test`` makes it) and nothing else; PostgreSQL comes from a wheel. What it prints is a Markdown
+which is ``python -m tests.faults`` in the environment of ``make test``; PostgreSQL comes from a wheel. What it prints is a Markdown
 table: how often what was done, and how often something was found that ought not to be. The status is 1 if anything was. Clock jumps
 need gcc and are left out without it.
 """
@@ -12,6 +12,7 @@ need gcc and are left out without it.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--preloaded", action="store_true", help="fork servers from a prepared process: many more kills"
     )
     asked = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # no server is left behind
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="workflow-runs-faults-") as folder:
         for kind in [asked.database] if asked.database else ["sqlite", "postgresql"]:

@@ -47,7 +47,7 @@ def two(database_url):
 
         return [run.step(f"s{i}", step, i) for i in range(8)]
 
-    settings = EngineSettings(lease_s=1.0, poll_s=0.05)
+    settings = EngineSettings(lease_s=10.0, heartbeat_s=0.2, poll_s=0.05)
     desks = [
         WorkflowRuns(database_url, [jumps], executor=name, clock=used, engine_settings=settings, migrate=True)
         for name, used in (("ahead", clock), ("right", Clock()))
