@@ -54,13 +54,12 @@ def freezes(starter: Starter, url: str, folder: Path, times: int, *, seed: int =
                 frozen_at = time.monotonic()
                 in_flight = {promise.run_id for promise in book.unfinished()}
                 with Load(book, [other], CHAIN, prefix=f"o{number}", clients=1):
-                    _wait_for_take_over(book, other, in_flight)
+                    wait_for_take_over(book, other, in_flight)
                 frozen.signal(signal.SIGCONT)
-                woken_at = time.monotonic()
                 # Awake again, and at work under a new epoch: new runs of its own come to their end.
                 load.answered.clear()
                 assert load.answered.wait(DEADLINE_S), f"{frozen.name} does not wake up ({frozen.log})"
-            _judge(book, ledger, found, (frozen, other), (frozen_at, woken_at))
+            judge_take_over(book, ledger, found, frozen, other, frozen_at)
             found.times += 1
         book.judge(servers[0], late_effects=True)
         book.judge_answers(servers)
@@ -108,27 +107,24 @@ def _is_locked(url: str) -> bool:
         return False
 
 
-def _wait_for_take_over(book: Book, other: Server, run_ids: set[str]) -> None:
+def wait_for_take_over(book: Book, other: Server, run_ids: set[str]) -> None:
     """Until every run that was in flight has ended elsewhere."""
     for run_id in run_ids:
         wait_until(lambda run_id=run_id: has_ended(other, book, run_id), f"take-over by {other.name} ({other.log})")
 
 
-def _judge(
-    book: Book, ledger: Ledger, found: Thawing, servers: tuple[Server, Server], times: tuple[float, float]
-) -> None:
-    frozen, other = servers
-    frozen_at, woken_at = times
+def judge_take_over(book: Book, ledger: Ledger, found: Thawing, gone: Server, other: Server, gone_at: float) -> None:
+    """Count what another server went on with, and what the one that was gone started of it after that."""
     with ledger.lock:
-        calls = [call for call in ledger.calls if call.path == "/begin" and call.at > frozen_at]
+        calls = [call for call in ledger.calls if call.path == "/begin" and call.at > gone_at]
     elsewhere: dict[str, Call] = {}
     for call in calls:
         if call.pid == other.pid and not call.key.startswith("o"):
             elsewhere.setdefault(call.key, call)
     if not elsewhere:
-        book.verdict.add("wrong", f"nothing of {frozen.name} was taken over")
+        book.verdict.add("wrong", f"nothing of {gone.name} was taken over")
     found.taken_over += len(elsewhere)
-    found.took_over_s += [call.at - frozen_at for call in elsewhere.values()]
+    found.took_over_s += [call.at - gone_at for call in elsewhere.values()]
     for call in calls:
-        if call.pid == frozen.pid and call.at > woken_at and call.key in elsewhere:
-            book.verdict.add("zombies", f"{call.step} of {call.key} by the frozen process {call.pid}")
+        if call.pid == gone.pid and call.key in elsewhere and call.at > elsewhere[call.key].at:
+            book.verdict.add("zombies", f"{call.step} of {call.key} by process {call.pid}, which was gone")

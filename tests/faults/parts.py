@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.freezes import TAKE_OVER_S, freezes
+from tests.faults.fleets import fleet_kills, partitions
+from tests.faults.freezes import TAKE_OVER_S, Thawing, freezes
 from tests.faults.kills import Killing, first_starts, kill_loop
 from tests.faults.outages import Postgres, Sqlite, outages
 from tests.faults.races import AT_ONCE, Racers, race
@@ -103,13 +104,28 @@ def frozen(scope: Scope) -> Iterator[Row]:
     """So many freezes beyond the lease."""
     with scope.starter() as starter:
         found = freezes(starter, scope.new_url(), scope.folder, scope.rounds, seed=scope.seed)
-    figures = {
+    figures = _taken_over(found) | {"frozen in a commit, not counted": str(found.in_commit)}
+    yield Row(scope.database, "SIGSTOP beyond the lease", found.times, found.verdict, figures)
+
+
+def _taken_over(found: Thawing) -> dict[str, str]:
+    return {
         "runs taken over": str(found.taken_over),
         "after": spread(found.took_over_s),
         f"later than {TAKE_OVER_S:g} s": str(found.late),
-        "frozen in a commit, not counted": str(found.in_commit),
     }
-    yield Row(scope.database, "SIGSTOP beyond the lease", found.times, found.verdict, figures)
+
+
+def fleets(scope: Scope) -> Iterator[Row]:
+    """Five times as many kills of one of three servers, and so many partitions of one of two."""
+    with scope.starter() as starter:
+        fell = fleet_kills(starter, scope.new_url(), scope.folder, 5 * scope.rounds, seed=scope.seed)
+        figures = {"back under another name": str(fell.renamed), "effects again": str(fell.verdict.effects_again)}
+        yield Row(scope.database, "kill -9 of one of three servers", fell.kills, fell.verdict, figures)
+        if scope.database == "sqlite":
+            return
+        found = partitions(starter, scope.new_url(), scope.folder, scope.rounds, seed=scope.seed)
+        yield Row(scope.database, "partition beyond the lease", found.times, found.verdict, _taken_over(found))
 
 
 def stopped(scope: Scope) -> Iterator[Row]:
@@ -134,6 +150,7 @@ PARTS: dict[str, Callable[[Scope], Iterator[Row]]] = {
     "races": races,
     "outages": database_faults,
     "freezes": frozen,
+    "fleets": fleets,
     "stops": stopped,
     "skew": skewed,
 }
