@@ -136,7 +136,7 @@ def test_times_of_the_filter_bound_the_histogram_too(filled):
 
 
 def test_histogram_of_rows_is_capped_and_says_so(filled, monkeypatch):
-    monkeypatch.setattr(figures, "ROWS_MAX", 50)
+    monkeypatch.setattr(figures, "HISTOGRAM_ROWS_MAX", 50)
     found = filled.store.histogram(RunFilter(trigger="api"), BEGIN, END, 12)
     assert found.capped
     assert 50 <= sum(bar.total for bar in found.bars) <= 51

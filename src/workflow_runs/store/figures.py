@@ -2,7 +2,7 @@
 
 Two sources. *Ended* runs are in the rollup, by half hours: it answers whatever asks for names, states and half hours alone. *Rows* answer
 everything else: the runs that have not ended (few), and every other filter, by the same queries as the list, newest first and no
-further than to ``ROWS_MAX``; what is counted so says that it was capped.
+further than to ``HISTOGRAM_ROWS_MAX``; what is counted so says that it was capped.
 
 A run's start is the time in its id. SQL need not read it: which slice of time a run belongs to is found by comparing its id with the
 smallest ids of the slices, in a tree of CASEs, six comparisons for forty-eight slices.
@@ -19,7 +19,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from ..clock import from_millis, run_id_floor, to_millis
-from ..model.figures import Bar, Histogram, Totals, WorkflowFigures
+from ..model.figures import HISTOGRAM_ROWS_MAX, Bar, Histogram, Totals, WorkflowFigures
 from ..model.records import Page, RunFilter
 from ..model.states import RUN_STATUS, RunState, RunStatus, is_finished, states_of
 from .finding import Branch, Finder
@@ -27,7 +27,6 @@ from .rollup import COUNT_COLUMNS, HALF_HOUR_MS, STATE_COLUMNS, half_hours, perc
 from .schema import NOT_SUCCEEDED
 from .tables import rollup, runs
 
-ROWS_MAX: Final = 10_000  # runs of which a histogram looks at the rows
 BARS_MAX: Final = 1_000
 
 _LIVE = states_of(RunStatus.RUNNING)
@@ -135,13 +134,13 @@ class Figures:
         branches = [] if where is None else self._finder.branches(where)
         if not branches:
             return [], False
-        ids = self._finder.page(branches, Page(limit=ROWS_MAX)).subquery()
+        ids = self._finder.page(branches, Page(limit=HISTOGRAM_ROWS_MAX)).subquery()
         number = slices.of_run(ids.c.id).label("slice")
         chosen = sa.select(number, runs.c.state, sa.func.count()).join_from(ids, runs, runs.c.id == ids.c.id)
         found = connection.execute(chosen.group_by(sa.text("slice"), runs.c.state)).all()
         # A state that is none of ours is not to look like one that went well.
         counted = [(number, _STATUS_OF.get(state, RunStatus.FAILED), runs_of_it) for number, state, runs_of_it in found]
-        return counted, sum(runs_of_it for _, _, runs_of_it in found) > ROWS_MAX
+        return counted, sum(runs_of_it for _, _, runs_of_it in found) > HISTOGRAM_ROWS_MAX
 
     # --- totals -------------------------------------------------------------------------------------------------------
 

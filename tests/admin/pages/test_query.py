@@ -9,6 +9,8 @@ from urllib.parse import quote, unquote_plus
 import pytest
 
 from tests.admin.pages.site import BASE, text_of
+from workflow_runs.admin.pages import runs as runs_page
+from workflow_runs.store import figures
 
 
 def listed(answer):
@@ -106,6 +108,15 @@ def test_the_links_of_a_row_keep_the_list_that_it_stands_in(site, ada):
     assert f"{place + 1} of {len(rows)}" in text_of(run)
     for key, beside in (("[", rows[place - 1]), ("]", rows[place + 1])):
         assert f'href="{BASE}/runs/{beside}?q=status%3Afailed" data-key="{key}"' in run.text
+
+
+def test_bars_that_do_not_count_all_say_how_many(ada, monkeypatch):
+    said = "The bars count the newest 3 of the runs that have to be looked at one by one."
+    for module in (figures, runs_page):
+        monkeypatch.setattr(module, "HISTOGRAM_ROWS_MAX", 3)
+    assert said in text_of(runs(ada, "trigger:api"))
+    assert "The bars count the newest" not in text_of(runs(ada, "key:key-1"))
+    assert "The bars count the newest" not in text_of(runs(ada, "status:failed from:2026-01-01"))
 
 
 def test_a_bar_narrows_the_list_to_its_time(site, ada):

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from ...errors import InvalidQuery, StoreUnavailable
-from ...model.figures import Histogram
+from ...model.figures import HISTOGRAM_ROWS_MAX, Histogram
 from ...model.marks import RunMark
 from ...model.records import Page, Run, RunFilter, RunList
 from ...model.states import RunState, is_finished
@@ -108,6 +108,7 @@ async def show_runs(call: PageCall) -> Answer:
         first=call.query.get("before") is None,
         bars=drawn_bars(call, listed.histogram, search.replacing(_TIMES, "")),
         ticks=ticks_of(call, slices),
+        histogram_rows_max=HISTOGRAM_ROWS_MAX,
         chips=[(term, call.links.runs(q=search.without(term))) for term in search.terms],
         drops=_drops(call, search) if not rows and search.problem is None else (),
         older=None if listed.found.next_after is None else call.links.runs(q=q, before=listed.found.next_after),
