@@ -410,6 +410,10 @@ class Desk(DeskJudging):
         used = self._key(f"{kind}:{acted_on.id}", key, request_hash, InvalidBody)
         return self._first_answer(used, acted_on.workflow_name, acted_on)
 
+    def triggered(self, name: str, key: str, request_hash: str) -> Accepted | None:
+        """Return the answer that a trigger of a workflow was given before under an idempotency key, or None. Raises as ``answered``."""
+        return self._first_answer(self._key(f"trigger:{name}", key, request_hash, InvalidRequest), name, None)
+
     def _first_answer(self, key: IdempotencyKey | None, workflow_name: str, acted_on: Run | None) -> Accepted | None:
         """Return the answer that the key was given before, or None.
 

@@ -139,6 +139,17 @@ def test_the_same_form_sent_again_leads_to_the_same_run(site, ada):
     assert ada.send(PATH, form).headers["location"] == ada.send(PATH, form).headers["location"]
 
 
+def test_the_same_form_sent_again_after_an_hour_leads_to_the_same_run_all_the_same(site, ada):
+    """Whoever lost the answer on a bad line sends it again when the line is back."""
+    form = {**ada.form(PATH), **FILLED, "key": "late"}
+    first = ada.send(PATH, form)
+    site.clock.ahead_ms += 3_600_000
+    assert ada.send(PATH, form).headers["location"] == first.headers["location"]
+    other = ada.send(PATH, {**form, "f-nights": "9"})
+    assert (other.status_code, "sent already" in text_of(other)) == (409, True)
+    assert len(site.runs_of(correlation_id="late")) == 1
+
+
 def test_the_same_form_sent_twenty_times_at_once_makes_one_run(site, ada):
     form, start = {**ada.form(PATH), **FILLED, "key": "once"}, threading.Barrier(20)
 

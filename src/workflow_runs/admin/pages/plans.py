@@ -24,7 +24,7 @@ from ..unnamed import unnamed
 from .call import PageCall
 from .run import judged_for
 from .statuses import run_look
-from .tokens import TokenBasis, TokenCheck, TokenState
+from .tokens import TokenBasis, TokenCheck, TokenState, action_key
 
 _LABELS_MAX: Final = 50
 SHOWN_STEPS_MAX: Final = 200  # of each part of a plan
@@ -41,7 +41,7 @@ async def show_or_act(call: PageCall) -> Answer:
 
 async def _act(call: PageCall, kind: PlanKind, form: Mapping[str, str]) -> Answer:
     run_id, token = call.values[0], form.get("token", "")
-    key = _key_of(token)
+    key = action_key(token)
     request_hash = hashlib.blake2b(repr((kind, form.get("from"))).encode(), digest_size=16).hexdigest()
     asked_before = partial(_first_answer, call, kind, key, request_hash)
     first = await call.in_thread(asked_before)
@@ -183,11 +183,6 @@ def _digest(said: object) -> str:
 
 def _labels(keys: Sequence[StepKey]) -> tuple[str, ...]:
     return tuple(key.label() for key in keys[:_LABELS_MAX])
-
-
-def _key_of(token: str) -> str:
-    """One form is one action, however often it is sent."""
-    return f"page-{hashlib.blake2b(token.encode('utf-8', 'replace'), digest_size=20).hexdigest()}"
 
 
 def _words_of(check: TokenCheck, judged: Judged) -> str | None:

@@ -32,6 +32,11 @@ _SKEW_S: Final = 60  # by which the clock of the process that issued it may be a
 _PURPOSE: Final = b"workflow-runs plan token 1\x00"  # so that the same secret may sign other things
 
 
+def action_key(token: str) -> str:
+    """Return the idempotency key of a form: one form is one action, however often it is sent, and however late."""
+    return f"page-{hashlib.blake2b(token.encode('utf-8', 'replace'), digest_size=20).hexdigest()}"
+
+
 @dataclass(frozen=True, slots=True)
 class TokenBasis:
     """What a decision rests on: who, what, and the plan that was shown."""

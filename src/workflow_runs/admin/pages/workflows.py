@@ -22,7 +22,7 @@ from ..answer import Answer
 from . import bars
 from .call import PageCall
 from .runs import drawn_bars, read_query, row_of, ticks_of
-from .tokens import TokenBasis, TokenState
+from .tokens import TokenBasis, TokenState, action_key
 
 WEEK: Final = timedelta(days=7)
 SPARK_BARS: Final = 14  # half days: with fifty workflows the page stays below its 40 kB
@@ -241,22 +241,28 @@ async def _start(call: PageCall, name: str, form: Mapping[str, str]) -> Answer:
     if not call.principal.sees(name):  # it may have been, when the form was shown
         raise NotFound("Nobody registered a workflow under this name here.")
     token = form.get("token", "")
-    check = call.pages.tokens.check(token, _basis(call, name))
     show = partial(_form, call, name, form=form)
-    if check.state is not TokenState.GOOD:
-        notice = "This form is older than five minutes, or was not made for you. Look whether it was sent before; then send it again."
-        return await call.in_thread(partial(show, status=409, notice=notice))
     try:
         text = _input_text(call, name, form)
+        correlation_id = form.get("key", "").strip() or None
         tags = tuple(tag for tag in (part.strip() for part in form.get("tags", "").split("\n")) if tag)
+        asked = repr((text, correlation_id, tags)).encode("utf-8", "replace")
+        key, request_hash = action_key(token), hashlib.blake2b(asked, digest_size=16).hexdigest()
+        first = await call.in_thread(partial(call.desk.triggered, name, key, request_hash))
+        if first is not None:
+            return call.redirect(call.links.run(first.run_id))  # the same form, sent again, if only an hour later
+        if call.pages.tokens.check(token, _basis(call, name)).state is not TokenState.GOOD:
+            notice = "This form is older than five minutes, or was not made for you. It started nothing; send it again if it should."
+            return await call.in_thread(partial(show, status=409, notice=notice))
         start = partial(
             call.desk.trigger,
             name,
             text,
             actor=call.principal.id,
-            correlation_id=form.get("key", "").strip() or None,
+            correlation_id=correlation_id,
             tags=tags,
-            idempotency_key=f"page-{hashlib.blake2b(token.encode(), digest_size=20).hexdigest()}",
+            idempotency_key=key,
+            request_hash=request_hash,
             request_id=call.request_id,
         )
         accepted = await call.in_thread(start)
