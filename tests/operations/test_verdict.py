@@ -359,6 +359,30 @@ def test_within_a_chain_what_was_undone_is_undone_and_another_chain_does_not_und
     assert labels(verdict_of("resume", steps, relatives=[rerun, did])) == ["pay"]
 
 
+def test_undoing_the_last_attempt_says_nothing_of_an_earlier_one(verdict_of, make_step):
+    """The first may have charged before it failed; what was undone is the second."""
+    for lost in (FAILED, UNKNOWN, CANCELLED, RUNNING):
+        steps = [make_step(1, "charge", FAILED, effect=IDEMPOTENT), make_step(2, "pay", lost, UNDONE)]
+        verdict = verdict_of("resume", steps)
+        assert (verdict.word, verdict.demands) == (Word.CHECK, Demands(reason=True, checked="pay"))
+        assert verdict_of("resume", steps, guard=GuardAnswer.ALLOWED).word is Word.YES
+        assert labels(verdict_of("rerun", steps)) == ["pay"]
+    assert verdict_of("resume", [steps[0], make_step(2, "pay", UNDONE)]).word is Word.YES
+
+
+def test_what_a_chain_undid_leaves_what_an_earlier_run_of_it_may_have_done(verdict_of, make_step, relative):
+    steps = [make_step(1, "charge", FAILED, effect=IDEMPOTENT)]
+    own = make_step(2, "pay", UNDONE)
+    carried = replace(own, attempts=(replace(own.last, origin=Origin.SEEDED),))
+    undid = relative(LATER, carried)
+    for did in (make_step(2, "pay", FAILED, DONE), make_step(2, "pay", FAILED)):
+        verdict = verdict_of("resume", steps, relatives=[undid, relative(EARLIER, did)])
+        assert (verdict.word, verdict.demands.checked) == (Word.CHECK, "pay")
+        told = f"pay is declared unsafe and failed after it was started in run {EARLIER}: look whether it took effect"
+        assert f"warn: {told}" in texts(verdict)
+    assert verdict_of("resume", steps, relatives=[undid, relative(EARLIER, make_step(2, "pay"))]).word is Word.YES
+
+
 def test_a_live_relative_and_too_many_relatives_keep_a_yes_away(verdict_of, make_step, relative):
     steps = [make_step(1, "charge", FAILED, effect=IDEMPOTENT)]
     live = relative(LATER, state=RunState.RUNNING, chain=LATER)

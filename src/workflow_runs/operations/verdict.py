@@ -26,7 +26,7 @@ from enum import StrEnum
 from typing import Final, Literal, TypeAlias
 
 from ..errors import StepTimeout
-from ..model.records import Run, Step, StepKey
+from ..model.records import Attempt, Run, Step, StepKey
 from ..model.states import (
     KEPT_STEP_STATES,
     REPEATABLE_EFFECTS,
@@ -196,47 +196,46 @@ def _traces(
     """Return the effects of the whole lineage that a plan does not keep, in recorded order.
 
     Chain by chain, oldest run first: within a chain of resumes a later run carries over what an earlier one did, and may undo it;
-    what a rerun does and undoes is its own.
+    what a rerun does and undoes is its own. Undone is what a finished attempt did. An attempt before it whose outcome nobody knows
+    is no part of that, and stays evidence.
     """
-    chains: dict[str, dict[StepKey, _Trace]] = {}
+    chains: dict[str, tuple[dict[StepKey, _Trace], dict[StepKey, _Trace]]] = {}
     for member in sorted((Relative(run, tuple(steps)), *relatives), key=lambda member: member.run.id):
-        found = chains.setdefault(member.run.chain_run_id, {})
+        done, doubted = chains.setdefault(member.run.chain_run_id, ({}, {}))
+        run_id = None if member.run.id == run.id else member.run.id
         for step in member.steps:
-            if step.step in kept or not _has_effect(step):
+            if step.step in kept or step.kind is not StepKind.STEP or step.effect in REPEATABLE_EFFECTS:
                 continue
-            if step.state is StepState.COMPENSATED:
+            # One that was recorded as skipped was not executed at all; its output was given.
+            executed = [attempt for attempt in step.attempts if attempt.origin is not Origin.SKIPPED]
+            finished = [attempt for attempt in executed if attempt.state in _TOOK_EFFECT]
+            unsure = [attempt for attempt in executed if attempt.state not in _TOOK_EFFECT | {StepState.COMPENSATED}]
+            if unsure:
+                trace = _trace(step, unsure, run_id, certain=False)
+                doubted[step.step] = _stronger(doubted.get(step.step), trace)
+            if finished:
+                done[step.step] = _stronger(done.get(step.step), _trace(step, finished, run_id, certain=True))
+            elif step.state is StepState.COMPENSATED and step.last.origin is Origin.SEEDED:
                 # What was carried over is undone for the chain. What a run executed itself and undid leaves the traces of others alone.
-                if step.last.origin is Origin.SEEDED:
-                    found.pop(step.step, None)
-            else:
-                trace = _trace(step, None if member.run.id == run.id else member.run.id)
-                found[step.step] = _stronger(found.get(step.step), trace)
+                done.pop(step.step, None)
     whole: dict[StepKey, _Trace] = {}
     for found in chains.values():
-        for key, trace in found.items():
+        for key, trace in (*found[0].items(), *found[1].items()):
             whole[key] = _stronger(whole.get(key), trace)
     return tuple(sorted(whole.values(), key=lambda trace: (trace.sequence, trace.step)))
 
 
-def _has_effect(step: Step) -> bool:
-    # One that was recorded as skipped was not executed at all; its output was given.
-    return (
-        step.kind is StepKind.STEP and step.effect not in REPEATABLE_EFFECTS and step.last.origin is not Origin.SKIPPED
-    )
-
-
-def _trace(step: Step, run_id: str | None) -> _Trace:
-    error = step.last.error
-    # The row of a step that was carried over was written when the resume began.
-    seeded = step.last.origin is Origin.SEEDED
+def _trace(step: Step, attempts: Sequence[Attempt], run_id: str | None, *, certain: bool) -> _Trace:
+    first, last = attempts[0], attempts[-1]
     return _Trace(
         step=step.step,
         effect=step.effect,
         sequence=step.sequence,
-        state=step.state,
-        timed_out=error is not None and error.type_name == StepTimeout.__name__,
-        certain=any(attempt.state in _TOOK_EFFECT for attempt in step.attempts),
-        first_at=None if seeded else step.attempts[0].started_at,
+        state=last.state,
+        timed_out=last.error is not None and last.error.type_name == StepTimeout.__name__,
+        certain=certain,
+        # The row of a step that was carried over was written when the resume began.
+        first_at=None if first.origin is Origin.SEEDED else first.started_at,
         run_id=run_id,
     )
 
