@@ -35,13 +35,19 @@ T = TypeVar("T")
 AUDIT_MAX = 1_000  # audit rows of one run that are read: nobody acts on one run a thousand times
 _POOL_WAIT_S = 5.0
 
-_RUN = sa.select(*(runs.c[name] for name in rows.RUN_FIELDS))
-_RUN_AND_PAYLOADS = _RUN.add_columns(*(payloads.c[name] for name in rows.PAYLOAD_FIELDS)).join_from(
+# Statements that are asked again and again are whole, with their parameters by name: one that is put together at each question costs
+# twice as much, since SQLAlchemy looks all of it through to find what it compiled.
+_RUNS = sa.select(*(runs.c[name] for name in rows.RUN_FIELDS)).where(
+    runs.c.id.in_(sa.bindparam("run_ids", expanding=True))
+)
+_RUNS_AND_PAYLOADS = _RUNS.add_columns(*(payloads.c[name] for name in rows.PAYLOAD_FIELDS)).join_from(
     runs, payloads, payloads.c.run_id == runs.c.id, isouter=True
 )
 _AUDIT = sa.select(*(audit.c[name] for name in rows.AUDIT_FIELDS))
-_STEPS = sa.select(*(steps.c[name] for name in rows.STEP_FIELDS))
-_STEPS_WITHOUT_OUTPUTS = sa.select(*(steps.c[name] for name in rows.STEP_FIELDS[:-1]))
+_STEPS = sa.select(*(steps.c[name] for name in rows.STEP_FIELDS)).where(steps.c.run_id == sa.bindparam("run_id"))
+_STEPS_WITHOUT_OUTPUTS = sa.select(*(steps.c[name] for name in rows.STEP_FIELDS[:-1])).where(
+    steps.c.run_id == sa.bindparam("run_id")
+)
 _UNDONE = (
     sa.select(steps.c.name, steps.c.key, steps.c.occurrence, steps.c.run_id)
     .join_from(runs, steps, steps.c.run_id == runs.c.id)
@@ -104,8 +110,8 @@ class DatabaseReader:
     def _runs(self, connection: sa.Connection, ids: Sequence[str], *, payloads: bool) -> tuple[Run, ...]:
         if not ids:
             return ()
-        chosen = _RUN_AND_PAYLOADS if payloads else _RUN
-        found = {row[0]: row for row in connection.execute(chosen.where(runs.c.id.in_(ids)))}
+        chosen = _RUNS_AND_PAYLOADS if payloads else _RUNS
+        found = {row[0]: row for row in connection.execute(chosen, {"run_ids": ids}).all()}
         return tuple(rows.run_of(found[run_id]) for run_id in ids if run_id in found)
 
     # --- what belongs to a run ----------------------------------------------------------------------------------------
@@ -114,10 +120,10 @@ class DatabaseReader:
         """See ``base.Questions``."""
         if not _can_be_stored((run_id,)):
             return ()
-        chosen = (_STEPS if outputs else _STEPS_WITHOUT_OUTPUTS).where(steps.c.run_id == run_id)
+        chosen = _STEPS if outputs else _STEPS_WITHOUT_OUTPUTS
         if sequence is not None:
             chosen = chosen.where(steps.c.sequence == sequence)
-        return rows.steps_of(self._ask(lambda connection: connection.execute(chosen).all()))
+        return rows.steps_of(self._ask(lambda connection: connection.execute(chosen, {"run_id": run_id}).all()))
 
     def undone_of_chain(self, chain_run_id: str) -> dict[StepKey, str]:
         """See ``base.Questions``."""
