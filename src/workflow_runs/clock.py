@@ -24,6 +24,7 @@ STEP_PREFIX = "wfrs"
 AUDIT_PREFIX = "wfra"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base32, lower case: the TypeID specification, v0.3
 # To the digits that int(text, 32) reads; what is not in the alphabet becomes none (int would take capitals, "_" and blanks).
 _TO_PYTHON = dict.fromkeys(range(128), "!") | str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
@@ -117,12 +118,12 @@ def _process_start(pid: int) -> str | None:
 
 def to_millis(moment: datetime) -> int:
     """Return milliseconds since 1970 of an aware time."""
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
+    return (moment - _EPOCH) // _MILLISECOND
 
 
 def from_millis(millis: int) -> datetime:
     """Return the aware UTC time of milliseconds since 1970."""
-    return _EPOCH + timedelta(milliseconds=millis)
+    return _EPOCH + millis * _MILLISECOND
 
 
 def run_id_millis(run_id: str) -> int:
