@@ -1,10 +1,12 @@
 """Steps as they are written: a row for each attempt, merged while start and end meet, final once ended, read in their order."""
 
+import dataclasses
+
 import pytest
 
 from workflow_runs.errors import EntryRejected
 from workflow_runs.model.entries import StepUndone
-from workflow_runs.model.records import ErrorRecord, StepKey
+from workflow_runs.model.records import Attempt, ErrorRecord, Run, Step, StepKey
 from workflow_runs.model.requests import Seed
 from workflow_runs.model.states import EffectClass, Origin, RunState, StepKind, StepState
 
@@ -32,6 +34,21 @@ def test_ended_step_reads_as_it_was_written(record):
     assert (step.kind, step.effect, step.input_digest) == (StepKind.STEP, EffectClass.UNSAFE, "digest")
     assert (step.last.output, step.last.duration_ms, step.last.origin) == ('{"paid": true}', 5, Origin.EXECUTED)
     assert step.last.started_at == record.clock.now()
+
+
+def test_what_is_read_is_what_everybody_else_makes_and_cannot_be_changed(record):
+    """Rows become values by a short cut: see ``rows``."""
+    run_id = record.started()
+    record.write(record.step_ended(run_id))
+    run, (step,) = record.store.get_run(run_id), record.store.get_steps(run_id)
+    for value, kind in ((run, Run), (step, Step), (step.last, Attempt)):
+        assert type(value) is kind
+        again = kind(**{field.name: getattr(value, field.name) for field in dataclasses.fields(kind)})
+        assert (again, repr(again)) == (value, repr(value))
+        assert hash(again) == hash(value)
+        assert dataclasses.replace(value) == value
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, dataclasses.fields(kind)[0].name, None)
 
 
 def test_end_needs_no_start_before_it(record):
