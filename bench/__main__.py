@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from bench import busy, counting, footprint, growing, lists, pages, throughput
+from bench import busy, counting, footprint, growing, lists, pages, reading, throughput
 from bench.databases import databases
 from bench.report import machine
 
-PARTS = ("throughput", "busy", "growing", "counting", "lists", "pages", "footprint")
+PARTS = ("throughput", "busy", "growing", "counting", "lists", "reading", "pages", "footprint")
 
 
 def main() -> None:
@@ -59,6 +59,11 @@ def _report(options: argparse.Namespace, kinds: list[str], new: Callable[[str], 
             sizes = options.sizes or ([10_000] if options.quick else [10_000, 1_000_000])
             yield ""
             yield from lists.measure(kind, new, sizes)
+        if options.only in {None, "reading"}:
+            _say(f"reading on {kind}")
+            sizes = options.sizes or ([1_000, 10_000] if options.quick else [10_000, 1_000_000])
+            yield ""
+            yield from reading.measure(kind, new, sizes)
         if options.only in {None, "pages"}:
             _say(f"pages on {kind}")
             yield ""

@@ -1,7 +1,7 @@
 """Many runs, put straight into the tables: nothing else writes rows past the journal, and nothing but the lists' speed is measured on them.
 
 Names are as uneven as in life (Zipf over 50 workflows), 2 % of the runs failed, 0.4 % were cancelled, 0.1 % are running, and each has a
-common tag (of ten) and a rare one (of 10,000). The rollup counts them as it would have.
+common tag (of ten), a rare one (of 10,000) and a user (of a hundred). The rollup counts them as it would have.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ NAMES = [f"workflow-{number:02}" for number in range(50)]
 WEIGHTS = [1 / (rank + 1) for rank in range(len(NAMES))]
 COMMON_TAGS = [f"region:{number}" for number in range(10)]
 RARE_TAGS = 10_000
+USERS = 100
 EVERY_MS = 1_250  # between two runs: a million are a fortnight
 STEPS = 5  # of the newest thousand runs; no list reads a step
 RUNS_WITH_STEPS = 1_000
@@ -105,6 +106,7 @@ def _run(run_id: str, started: int, tags: tuple[str, str], source: random.Random
         "definition": name,
         "trigger": "api",
         "correlation_id": f"order-{source.randrange(1_000_000)}",
+        "triggered_by_user_id": f"user-{source.randrange(USERS)}",
         "tags": f'["{tags[0]}","{tags[1]}"]',
         "state": state,
         "mode": "journal",

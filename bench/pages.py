@@ -30,12 +30,16 @@ ASKED = 100
 LONG = {500: "run with 500 steps", 5_000: "run with 5,000 steps"}
 
 
-class _At(Clock):
+class AtTheEnd(Clock):
+    """The clock just after the newest run."""
+
     def now_millis(self) -> int:
+        """Return the time of the newest run, and a second."""
         return to_millis(END + timedelta(seconds=1))
 
 
-async def _anybody(_request: object) -> Principal:
+async def anybody(_request: object) -> Principal:
+    """Let everybody do everything."""
     return Principal("ada", [READ, READ_PAYLOAD, RETRY, ADMIN])
 
 
@@ -43,7 +47,7 @@ def measure(kind: str, new: Callable[[str], str], size: int) -> Iterator[str]:
     """Yield the lines of a report on one kind of database."""
     url = new(kind)
     workflows = [workflow(name, idempotency="safe")(lambda run, value=None: None) for name in NAMES]  # noqa: ARG005  # what they would do is not measured
-    runs = WorkflowRuns(url, workflows, execute=False, migrate=True, clock=_At())
+    runs = WorkflowRuns(url, workflows, execute=False, migrate=True, clock=AtTheEnd())
     with runs:
         fill(url, size)
         # What filling leaves in this process's memory is not a server's, and would be looked through at each full collection.
@@ -68,11 +72,11 @@ async def _measure(runs: WorkflowRuns) -> list[list[str]]:
         "Runs, error text of a week": "/runs?q=error:declined",
         "Run, succeeded": f"/runs/{done}",
         "Run, failed, with its verdict": f"/runs/{failed}",
-        **{name: f"/runs/{_long_run(runs, count)}" for count, name in LONG.items()},
+        **{name: f"/runs/{long_run(runs, count)}" for count, name in LONG.items()},
         "Overview": "/",
         "Workflows": "/workflows",
     }
-    app = pages_asgi(runs.desk, authorize=_anybody)
+    app = pages_asgi(runs.desk, authorize=anybody)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://bench") as client:
         return [[name, *await _ask(client, path)] for name, path in pages.items()]
 
@@ -89,7 +93,7 @@ async def _ask(client: httpx2.AsyncClient, path: str) -> list[str]:
     return [number(median(taken)), number(quantiles(taken, n=20)[-1]), number(len(gzip.compress(body)) / 1000)]
 
 
-def _long_run(runs: WorkflowRuns, count: int) -> str:
+def long_run(runs: WorkflowRuns, count: int) -> str:
     """Record a run of so many steps whose last one failed; the work of an entry is the journal's, and not measured here."""
     began = END - timedelta(minutes=5)
     run_id = _id_at(began, count)
