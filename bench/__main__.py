@@ -7,11 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from bench import busy, counting, footprint, growing, lists, pages, reading, throughput
+from bench import busy, counting, footprint, growing, indexes, lists, pages, reading, throughput
 from bench.databases import databases
 from bench.report import machine
 
-PARTS = ("throughput", "busy", "growing", "counting", "lists", "reading", "pages", "footprint")
+PARTS = ("throughput", "busy", "growing", "counting", "indexes", "lists", "reading", "pages", "footprint")
 
 
 def main() -> None:
@@ -54,6 +54,10 @@ def _report(options: argparse.Namespace, kinds: list[str], new: Callable[[str], 
             _say(f"the rollup on {kind}")
             yield ""
             yield from counting.measure(kind, new)
+        if options.only in {None, "indexes"} and kind == "sqlite":
+            _say("indexes on sqlite")
+            yield ""
+            yield from indexes.measure(new)
         if options.only in {None, "lists"}:
             _say(f"lists on {kind}")
             sizes = options.sizes or ([10_000] if options.quick else [10_000, 1_000_000])

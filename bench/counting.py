@@ -57,9 +57,12 @@ def _taken(writer: StoreWriter, pid: int | None, clock: Clock, size: int) -> dic
     for pair in range(PAIRS):
         # The first of a pair by turns: whatever the database has to do now and then falls to both alike.
         for counts in (True, False) if pair % 2 else (False, True):
-            starts, _, ends = _runs(clock, size)
+            starts, _, ends = entries_of_runs(clock, size)
             writer.apply(starts)
-            batches = {"ends alone": ends, "whole runs": [entry for part in _runs(clock, size) for entry in part]}
+            batches = {
+                "ends alone": ends,
+                "whole runs": [entry for part in entries_of_runs(clock, size) for entry in part],
+            }
             for what, batch in batches.items():
                 with _counting(is_on=counts):
                     began, cpu_began = time.perf_counter(), _cpu_s(pid)
@@ -106,7 +109,7 @@ def _counting(*, is_on: bool) -> Iterator[None]:
         yield
 
 
-def _runs(clock: Clock, count: int) -> tuple[Sequence[Entry], Sequence[Entry], Sequence[Entry]]:
+def entries_of_runs(clock: Clock, count: int) -> tuple[Sequence[Entry], Sequence[Entry], Sequence[Entry]]:
     """Return starts, steps and ends of runs."""
     ids = [clock.new_run_id() for _ in range(count)]
     names = [f"workflow-{number % NAMES}" for number in range(count)]
