@@ -121,6 +121,27 @@ def test_runs_go_on_beside_a_damaged_one(three):
     )
 
 
+def test_executor_whose_epoch_was_made_the_largest_comes_back(record):
+    first = record.registered("worker")
+    run_id = record.started(state=RunState.RUNNING, claim=first)
+    record.sql("UPDATE workflow_run_executors SET epoch = ? WHERE name = 'worker'", 2**63 - 1)
+    record.sql("UPDATE workflow_runs SET claim_epoch = ? WHERE id = ?", 2**63 - 1, run_id)
+    (taken,) = record.write(record.claim_runs(record.registered("other"), dead=[("worker", 2**63 - 1)]))
+    assert taken.run_id == run_id
+    again = record.registered("worker")
+    assert type(again.epoch) is int
+    record.started(claim=again)
+
+
+def test_run_ends_though_its_figures_cannot_be_added_to(record):
+    first, second = (record.started(state=RunState.RUNNING) for _ in range(2))
+    record.write(record.end(first))
+    record.sql("UPDATE workflow_run_rollup SET succeeded = ?", 2**31 - 1)
+    assert record.write(record.end(second)).changed
+    assert record.store.get_run(second).state is RunState.SUCCEEDED
+    assert not record.write(record.end(second, RunState.FAILED)).changed
+
+
 class TestOnSqlite:
     """SQLite keeps anything in any column."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..clock import LeaseTime, ProcessIdentity
+from ..clock import LeaseTime, ProcessIdentity, run_id_millis
 from ..errors import (
     AlreadyResumed,
     ClaimLost,
@@ -44,7 +44,7 @@ from ..model.entries import (
 )
 from ..model.records import ErrorRecord, StepKey
 from ..model.requests import Action, Seed, undone_elsewhere
-from ..model.states import RecordingMode, RunState
+from ..model.states import RecordingMode, RunState, is_finished
 from . import statements as sql
 from .entry_rows import (
     Row,
@@ -62,6 +62,7 @@ from .entry_rows import (
 )
 from .rollup import COUNT_COLUMNS, RollupKey, count
 
+_STATES = frozenset(RunState)
 _CANCELLED_AT_ONCE = frozenset({RunState.UNKNOWN, RunState.WAITING, RunState.PAUSED})
 
 
@@ -184,8 +185,10 @@ class EntryApplier:
         self.note_ended(entry, ended[0])  # the last: whatever is raised before has ended nothing
         return EndOutcome(changed=True, state=entry.state)
 
-    def note_ended(self, entry: RunEnded, workflow_name: str) -> None:
+    def note_ended(self, entry: RunEnded, workflow_name: object) -> None:
         """Remember a run that this transaction has ended, for ``count_ended``."""
+        if not isinstance(workflow_name, str):
+            return  # put there from outside, as bytes: it is nobody's name to count under
         half_hour, took = rollup_place(entry)
         counts = self._ended.setdefault(RollupKey(half_hour, workflow_name), [0] * len(COUNT_COLUMNS))
         count(counts, entry.state, took)
@@ -206,7 +209,7 @@ class EntryApplier:
         state, completed_at, owner, epoch = head
         if completed_at is not None:
             own = state == entry.state and completed_at == entry.at_ms  # its own first writing, whose answer got lost
-            return EndOutcome(changed=own, state=RunState(state))
+            return EndOutcome(changed=own, state=_end_of(state))
         if entry.claim is not None and (owner, epoch) != entry.claim:
             raise claim_lost(entry.claim)
         raise EntryRejected(f"A run that is {state} cannot end as {entry.state}.")
@@ -221,11 +224,14 @@ class EntryApplier:
         state, completed_at, owner, epoch, mode, workflow_name = head
         if completed_at is not None:
             own = state == RunState.CANCELLED and completed_at == entry.at_ms
-            return EndOutcome(changed=own, state=RunState(state))
+            return EndOutcome(changed=own, state=_end_of(state))
         self._session.run(
             sql.INSERT_AUDIT, audit_row(entry.action, entry.audit_id, entry.at_ms, workflow_name, entry.run_id)
         )
         self._session.run(sql.REQUEST_CANCEL, (entry.at_ms, entry.action.reason, entry.at_ms, entry.run_id))
+        if state not in _STATES:
+            self._session.run(sql.MEND_STATE, (entry.run_id,))
+            state = RunState.UNKNOWN
         state = RunState(state)
         unowned = state is RunState.QUEUED and not self._is_owned(owner, epoch)
         # Nobody who observes a run hears of the wish, and the process that began it may be gone for ever.
@@ -366,7 +372,8 @@ class EntryApplier:
             if limit > 0:
                 rows = self._session.unclaimed(entry.definitions, limit)
                 found += [ClaimedRun(run_id, definition, recovered=False) for run_id, definition in rows]
-        found = sorted(found, key=_by_id)[: max(0, limit)]
+        # A run under an id that is none could be executed and never end: its end has no place.
+        found = sorted((run for run in found if _is_run_id(run.run_id)), key=_by_id)[: max(0, limit)]
         for run in found:
             self._session.run(sql.TAKE, (*entry.claim, run.run_id))
         runs = self._taken[entry.claim] = tuple(sorted((*taken, *found), key=_by_id))
@@ -468,7 +475,9 @@ def claim_lost(claim: Claim) -> ClaimLost:
 
 def _has_expired(registered: Row, now: LeaseTime) -> bool:
     _, lease_ms, heartbeat_ms, boot_id = registered
-    return heartbeat_ms is None or boot_id != now.boot_id or bool(heartbeat_ms + lease_ms < _lease_ms(now))
+    if type(heartbeat_ms) is not int or type(lease_ms) is not int:
+        return True  # fenced, or damaged from outside: a living owner that loses its claim by that takes a new one
+    return boot_id != now.boot_id or heartbeat_ms + lease_ms < _lease_ms(now)
 
 
 def _lease_ms(time: LeaseTime) -> int:
@@ -477,3 +486,18 @@ def _lease_ms(time: LeaseTime) -> int:
 
 def _by_id(run: ClaimedRun) -> str:
     return run.run_id
+
+
+# --- what somebody put into the database from outside -----------------------------------------------------------------
+
+
+def _is_run_id(run_id: object) -> bool:
+    try:
+        return isinstance(run_id, str) and run_id_millis(run_id) >= 0
+    except ValueError:
+        return False
+
+
+def _end_of(state: str) -> RunState:
+    """Return how a run ended that says when it did; the reader shows it so, too."""
+    return RunState(state) if state in _STATES and is_finished(RunState(state)) else RunState.LOST

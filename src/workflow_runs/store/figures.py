@@ -32,7 +32,15 @@ BARS_MAX: Final = 1_000
 _LIVE = states_of(RunStatus.RUNNING)
 _STATUS_OF: dict[object, RunStatus] = {state.value: status for state, status in RUN_STATUS.items()}
 _ROLLUP_STATUS = tuple(_STATUS_OF[state] for state in STATE_COLUMNS)
-_SUMS = {name: sa.func.sum(rollup.c[name]) for name in COUNT_COLUMNS}
+_COUNT_MAX: Final = 2**31 - 1  # of one row: what PostgreSQL's integer holds
+
+
+def _sum_of(column: sa.Column[int]) -> sa.ColumnElement[Any]:
+    """Return the sum of a count; what is none (put there from outside) counts as nothing, and spoils no sum. Costs nothing: measured."""
+    return sa.func.sum(sa.case((column.between(0, _COUNT_MAX), column)))
+
+
+_SUMS = {name: _sum_of(rollup.c[name]) for name in COUNT_COLUMNS}
 _COUNTS = tuple(_SUMS.values())
 
 
@@ -205,7 +213,7 @@ class _Counts:
         self._counts = [0] * len(COUNT_COLUMNS)
 
     def add(self, row: Sequence[Any]) -> None:
-        # None where there was nothing to add up; of what somebody wrote by hand SQLite makes a float.
+        # None where there was nothing to add up; a number with a fraction, which SQLite keeps, gives a float.
         self._counts = [counted + int(more or 0) for counted, more in zip(self._counts, row, strict=True)]
 
     def by_status(self) -> tuple[int, int, int]:

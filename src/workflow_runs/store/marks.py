@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
+from ..clock import RUN_PREFIX
 from ..model.entries import Claim
 from ..model.marks import RunMark
 from ..model.records import StepKey
@@ -45,7 +46,9 @@ _HEADS = sa.select(
 _RANK = sa.case({state.value: rank for state, rank in RANKS.items()}, value=steps.c.state, else_=1)
 _IS_RUNNING = sa.case((steps.c.state == StepState.RUNNING.value, 1), else_=0)
 
-NEWEST_RUN = sa.select(runs.c.id).order_by(runs.c.id.desc()).limit(1)
+# What sorts above every id of ours was put there from outside, and would be the newest for ever.
+_ABOVE_ALL_IDS = f"{RUN_PREFIX}_8"
+NEWEST_RUN = sa.select(runs.c.id).where(runs.c.id < _ABOVE_ALL_IDS).order_by(runs.c.id.desc()).limit(1)
 
 
 def read_marks(connection: sa.Connection, ids: Collection[str]) -> dict[str, RunMark]:

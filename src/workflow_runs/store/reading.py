@@ -37,12 +37,13 @@ _POOL_WAIT_S = 5.0
 
 # Statements that are asked again and again are whole, with their parameters by name: one that is put together at each question costs
 # twice as much, since SQLAlchemy looks all of it through to find what it compiled.
-_RUNS = sa.select(*(runs.c[name] for name in rows.RUN_FIELDS)).where(
-    runs.c.id.in_(sa.bindparam("run_ids", expanding=True))
-)
-_RUNS_AND_PAYLOADS = _RUNS.add_columns(*(payloads.c[name] for name in rows.PAYLOAD_FIELDS)).join_from(
+_RUN = sa.select(*(runs.c[name] for name in rows.RUN_FIELDS))
+_RUN_AND_PAYLOADS = _RUN.add_columns(*(payloads.c[name] for name in rows.PAYLOAD_FIELDS)).join_from(
     runs, payloads, payloads.c.run_id == runs.c.id, isouter=True
 )
+_OF_THESE = runs.c.id.in_(sa.bindparam("run_ids", expanding=True))
+_RUNS = _RUN.where(_OF_THESE)
+_RUNS_AND_PAYLOADS = _RUN_AND_PAYLOADS.where(_OF_THESE)
 _AUDIT = sa.select(*(audit.c[name] for name in rows.AUDIT_FIELDS))
 _STEPS = sa.select(*(steps.c[name] for name in rows.STEP_FIELDS)).where(steps.c.run_id == sa.bindparam("run_id"))
 _STEPS_WITHOUT_OUTPUTS = sa.select(*(steps.c[name] for name in rows.STEP_FIELDS[:-1])).where(
@@ -110,8 +111,12 @@ class DatabaseReader:
     def _runs(self, connection: sa.Connection, ids: Sequence[str], *, payloads: bool) -> tuple[Run, ...]:
         if not ids:
             return ()
-        chosen = _RUNS_AND_PAYLOADS if payloads else _RUNS
-        found = {row[0]: row for row in connection.execute(chosen, {"run_ids": ids}).all()}
+        if all(isinstance(run_id, str) for run_id in ids):
+            chosen = _RUNS_AND_PAYLOADS if payloads else _RUNS
+            found = {row[0]: row for row in connection.execute(chosen, {"run_ids": ids}).all()}
+        else:
+            some = (_RUN_AND_PAYLOADS if payloads else _RUN).where(_is_one_of(ids))
+            found = {row[0]: row for row in connection.execute(some)}
         return tuple(rows.run_of(found[run_id]) for run_id in ids if run_id in found)
 
     # --- what belongs to a run ----------------------------------------------------------------------------------------
@@ -242,6 +247,14 @@ class DatabaseReader:
 
 def _was_waited_for(error: sa.exc.DBAPIError) -> bool:
     return error.orig is not None and isinstance(error.orig.__cause__, TimeoutError)
+
+
+def _is_one_of(ids: Sequence[str | bytes]) -> sa.ColumnElement[bool]:
+    """Return the test for the runs of some ids; such as are no text were put into SQLite from outside, as bytes or as text of them."""
+    texts = [run_id for run_id in ids if isinstance(run_id, str)]
+    raw = [sa.literal(run_id, sa.LargeBinary()) for run_id in ids if isinstance(run_id, bytes)]
+    tests = [sa.or_(runs.c.id == value, runs.c.id == sa.cast(value, sa.Text())) for value in raw]
+    return sa.or_(runs.c.id.in_(texts), *tests)
 
 
 def _can_be_stored(texts: Iterable[str]) -> bool:

@@ -16,6 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -187,6 +188,8 @@ def connect_to_write(path: str, clock: Clock, *, mode: str) -> sqlite3.Connectio
                 break  # it works without, only slower: readers then wait for the writer
             pause.wait(_LOG_PAUSE_S)
         connection.execute("PRAGMA synchronous = FULL")
+        # Bytes that are no text, put there from outside, would fail the whole batch that meets them; so they match nothing of ours.
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     except BaseException:
         connection.close()
         raise

@@ -248,6 +248,9 @@ REQUEST_CANCEL = (
     "UPDATE workflow_runs SET cancel_requested_at = ?, cancel_reason = ?, updated_at = ? "
     "WHERE id = ? AND completed_at IS NULL AND cancel_requested_at IS NULL"
 )
+
+# A state that is none of ours, put there from outside, becomes the one that asks for a person.
+MEND_STATE = f"UPDATE workflow_runs SET state = '{RunState.UNKNOWN.value}' WHERE id = ? AND completed_at IS NULL"
 NOTE_GAP = "UPDATE workflow_runs SET has_gap = ? WHERE id = ?"
 
 # --- steps ------------------------------------------------------------------------------------------------------------
@@ -277,10 +280,16 @@ UNDO_STEP = {
 
 # --- executors and claims ---------------------------------------------------------------------------------------------
 
+
+def _next_epoch(epoch: str) -> str:
+    """Return what follows an epoch. Nobody counts to the largest number; one put there from outside must not stop all who fence."""
+    return f"CASE WHEN {epoch} < {2**63 - 1} THEN {epoch} + 1 ELSE 1 END"
+
+
 # A process announces itself; what its name owned before is fenced.
 REGISTER = (
     "INSERT INTO workflow_run_executors (name, epoch, lease_ms, heartbeat_ms, boot_id, scope, pid, pid_started) "
-    "VALUES (?, 1, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET epoch = workflow_run_executors.epoch + 1, "
+    f"VALUES (?, 1, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET epoch = {_next_epoch('workflow_run_executors.epoch')}, "
     "lease_ms = excluded.lease_ms, heartbeat_ms = excluded.heartbeat_ms, boot_id = excluded.boot_id, "
     "scope = excluded.scope, pid = excluded.pid, pid_started = excluded.pid_started RETURNING epoch"
 )
@@ -318,7 +327,7 @@ LOCK_EXECUTOR = (
 FIND_EXECUTOR = "SELECT epoch FROM workflow_run_executors WHERE name = ?"
 
 # Nobody writes under the epoch any more.
-FENCE = "UPDATE workflow_run_executors SET epoch = epoch + 1, heartbeat_ms = NULL WHERE name = ? AND epoch = ?"
+FENCE = f"UPDATE workflow_run_executors SET epoch = {_next_epoch('epoch')}, heartbeat_ms = NULL WHERE name = ? AND epoch = ?"
 
 TAKE = "UPDATE workflow_runs SET claim_owner = ?, claim_epoch = ? WHERE id = ?"
 

@@ -12,6 +12,7 @@ repeats the batch.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -22,6 +23,8 @@ from ..model.entries import Claim, ClaimRuns, Entry, RunChanged, RunEnded, Start
 from ..model.records import StepKey
 from .applying import EntryApplier, Session, Taken, claim_lost, is_disputed
 from .faults import Fault, unavailable
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -186,8 +189,20 @@ class WriterBase(ABC):
                     if self._fault(error) is not Fault.ENTRY:
                         raise
                     outcomes.append(_rejected(entry, error))
-            applier.count_ended()
+            self._count_if_possible(applier)
         return outcomes
+
+    def _count_if_possible(self, applier: EntryApplier) -> None:
+        """Count what has ended; a row of the rollup that is damaged, and cannot be added to, costs its figures and no run its end."""
+        try:
+            with self._savepoint():
+                applier.count_ended()
+        except Exception as error:
+            if self._fault(error) is not Fault.ENTRY:
+                raise
+            _log.warning(
+                "runs that ended are missing from the figures: the rollup cannot be added to (%s)", type(error).__name__
+            )
 
     # --- for the short ways -------------------------------------------------------------------------------------------
 
