@@ -114,6 +114,7 @@ class WorkflowRuns:
             self.store.migrate()
         self.store.check_ready()
         self.journal.add_observer(self._after_commit)
+        self.journal.unwaited.watch()
         self._started = True
 
     def close(self, drain_s: float | None = None) -> None:

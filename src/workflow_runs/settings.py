@@ -37,6 +37,11 @@ class JournalSettings:
     retry_pause_s: float = 0.05  # first pause while the database fails; doubles up to retry_pause_max_s, with jitter
     retry_pause_max_s: float = 2.0
     close_timeout_s: float = 10.0  # at close, queued entries are written for at most this long
+    # Of observed runs, which wait for nothing. While the database is away their entries go to a file:
+    spool_after_s: float = 1.0  # when nothing was written for so long; what was recorded in it, a kill may take
+    spool_folder: str | None = None  # None: beside a SQLite file; ~/.local/state/workflow-runs/... for PostgreSQL
+    spool_bytes_max: int = 64_000_000  # of what waits there, some 150,000 short steps; 0: no file, only memory
+    unwaited_characters_max: int = 64_000_000  # of large payloads in memory, on their way to database or file
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ DEADLINE_S = 60.0
 class MemoryStore:
     """``batches`` are the entries of each ``apply`` that succeeded, ``attempts`` of each, ``leaders`` the threads that called."""
 
+    url = "memory:"  # has no place for a spool
+
     def __init__(self):
         self.attempts, self.batches, self.leaders = [], [], []
         self.failures = deque()  # raised by the next calls of apply, one each

@@ -23,6 +23,7 @@ class Interrupted:
 
     def __init__(self, store):
         self.store = store
+        self.url = store.url
         self.plan = []
 
     def open_writer(self):

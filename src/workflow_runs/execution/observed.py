@@ -89,13 +89,18 @@ class WorkflowRunRecorder:
         self._clock = clock
         self._began = clock.monotonic()
         self._began_ms = clock.now_millis()
-        self._lock = threading.Lock()
+        self.after_fork()
+        outbox.at_fork(self)
         self._sequence = 0
         self._uses: Counter[tuple[str, str]] = Counter()
         self._kept: set[StepKey] = set()  # on record before this recorder began: seeds
         self._open: dict[str, deque[StepHandle]] = {}
         self._ended: RunState | None = None
         self._failed: tuple[object, str] | None = None  # the last step that failed, and with what
+
+    def after_fork(self) -> None:
+        """Make what a forked child has to have anew; called by the journal."""
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<WorkflowRunRecorder {self.run_id}>"

@@ -195,7 +195,7 @@ def begin_workflow_run(
     """Begin to record a run that executes outside our engines, and return its recorder.
 
     Without ``ctx`` nothing is raised, and at most ``wait_s`` seconds are waited until the run is durable: in a thread; a coroutine's
-    event loop is not held up. If the database is away the run is kept in memory and written later.
+    event loop is not held up. While the database is known to be away nothing is waited for: the run goes to the spool.
 
     With ``ctx``, which a runner's trigger, rerun or resume handler was handed, the run is an operator's action: lineage, seeds, audit
     entry, idempotency key and the claim on the failed run are written with it, and the call waits for the commit. What is
@@ -243,7 +243,7 @@ def begin_workflow_run(
     outbox.send(StartRun(run_id, request, RunState.RUNNING, RecordingMode.OBSERVE))
     if (shown is not None and not shown.is_whole) or len(all_tags) > _LIMITS.tags_max:
         outbox.note_gap("part of the input or of the tags")
-    if wait_s > 0 and not _is_in_event_loop() and not outbox.flush(wait_s):
+    if wait_s > 0 and not _is_in_event_loop() and not outbox.wait_for_begin(wait_s):
         _log.warning("run %s is not durable yet; it is kept and written when the database can be used", run_id)
     return WorkflowRunRecorder(outbox, clock, run_id)
 

@@ -23,9 +23,14 @@ Not chosen: committing inside the event loop (faster one at a time, but a slow d
 for each thread (SQLite has one writer; on PostgreSQL two or four connections gained nothing), a queue for each loop (a run whose
 code changes threads would have two orders).
 
-``queue`` what waits; ``lead`` who commits, and the writer's sleep; ``loops`` what an event loop does; ``journal`` the journal.
+Entries of observed runs, which nobody waits for, come through the ``relay``: while the database is away it puts them into a file.
+
+``queue`` what waits; ``lead`` who commits, and the writer's sleep; ``loops`` what an event loop does; ``gate``, ``relay`` and ``spool`` the
+file;
+``journal`` the journal.
 """
 
+from .gate import COPIED, Forks, Told, weight
 from .journal import Journal, JournalStats, Receipt
 
-__all__ = ["Journal", "JournalStats", "Receipt"]
+__all__ = ["COPIED", "Forks", "Journal", "JournalStats", "Receipt", "Told", "weight"]

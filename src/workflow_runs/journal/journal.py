@@ -33,6 +33,7 @@ from ..store.base import Outcome, Store, StoreWriter
 from .lead import Lead
 from .loops import LoopSide
 from .queue import PENDING, Queued, describe, wake
+from .relay import Relay
 
 _log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class JournalStats:
     last_error: str | None  # class name of the last failure; kept after it healed
     oldest_s: float | None  # since the oldest entry that is being written was first given to the store; None: none is
     dropped: int  # entries that their callers could not wait for and gave up (``count_dropped``)
+    spooled: int = 0  # entries of observed runs that wait in a file, or in memory, for the database to come back
 
 
 class Journal:
@@ -116,6 +118,7 @@ class Journal:
         self._observers: tuple[Callable[[Sequence[Entry]], None], ...] = ()
         self._closed = False  # takes nothing more
         self._abandoned: list[StoreWriter] = []
+        self.unwaited = Relay(self, self._settings, store.url, self._now)  # the way of entries that nobody waits for
         self._begin()
         os.register_at_fork(after_in_child=partial(_after_fork, weakref.ref(self)))
 
@@ -295,6 +298,41 @@ class Journal:
         self._lead.queue.remove(given_up)
         return given_up
 
+    # --- what the relay asks ----------------------------------------------------------------------------------------
+
+    def take_back(self, told_by: type[partial[None]]) -> tuple[list[Queued], list[Queued]]:
+        """Take out of the queue what such a one is told of, and return what of it the store is being given, and what waited."""
+        lead = self._lead
+        with lead.lock:
+            flying, waiting = (
+                [
+                    item
+                    for item in items
+                    if item.outcome is PENDING and item.waiters and type(item.waiters[0]) is told_by
+                ]
+                for items in (lead.batch, lead.queue.items())
+            )
+            lead.queue.remove(waiting)
+            lead.changed.notify_all()
+        return flying, waiting
+
+    def tries_for_s(self) -> float:
+        """Return for how long the oldest entry that is being written has been tried; 0 if none is."""
+        since = self._lead.trying_since
+        return 0.0 if since is None else max(0.0, self._now() - since)
+
+    def hurry(self, run_id: str) -> None:
+        """Write what is held back of a run, and what waits for a thread to come, now."""
+        with self._lead.lock:
+            self._lead.queue.release(run_id)
+            self._lead.queue.hurry()
+            self._lead.rouse()
+
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is being written."""
+        with self._lead.lock:
+            return self._lead.is_idle()
+
     # --- committing: by the thread that has the lead ----------------------------------------------------------------
 
     def _commit_and_end(self, batch: Sequence[Queued]) -> None:
@@ -428,12 +466,20 @@ class Journal:
 
     def stats(self) -> JournalStats:
         """Return how the journal does."""
+        spooled = self.unwaited.waiting
         with self._lead.lock:
             queued = len(self._lead.queue) + sum(item.outcome is PENDING for item in self._lead.batch)
             since = self._lead.trying_since
             oldest_s = None if since is None else max(0.0, self._now() - since)
             return JournalStats(
-                queued, self._committed, self._commits, self._failures, self._last_error, oldest_s, self._dropped
+                queued,
+                self._committed,
+                self._commits,
+                self._failures,
+                self._last_error,
+                oldest_s,
+                self._dropped,
+                spooled,
             )
 
     def count_dropped(self) -> None:
@@ -448,7 +494,10 @@ class Journal:
 
         Idempotent, and registered for interpreter exit. It blocks: from an event loop call it in a thread.
         """
-        deadline = self._now() + (self._settings.close_timeout_s if timeout_s is None else timeout_s)
+        seconds = self._settings.close_timeout_s if timeout_s is None else timeout_s
+        deadline = self._now() + seconds
+        healthy = self.healthy and self.tries_for_s() < self._settings.spool_after_s
+        self.unwaited.prepare_to_close(seconds, healthy=healthy)
         lead = self._lead
         with lead.lock:
             self._closed = True
@@ -458,17 +507,27 @@ class Journal:
             lead.rouse()
             lead.changed.notify_all()
             if not lead.is_mine():
-                lead.changed.wait_for(lead.is_idle, max(0.0, deadline - self._now()))
+                lead.changed.wait_for(self._is_written_or_kept, max(0.0, deadline - self._now()))
+            if not lead.is_idle() and self._is_written_or_kept():
+                deadline = self._now()
             rest = self._fail_rest()
             lead.stopped = True
             lead.retry_at = 0.0
             lead.rouse()
         wake(rest)
+        self.unwaited.close(max(_JOIN_S, deadline - self._now()))
         if rest:
             _log.error("the journal was closed with %d entries that could not be written", len(rest))
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(max(_JOIN_S, deadline - self._now()))
         atexit.unregister(self.close)
+
+    def _is_written_or_kept(self) -> bool:
+        """Whether nothing waits but what is in the relay's file too. The lock is held."""
+        lead = self._lead
+        if lead.queue or not self.unwaited.has_copies:
+            return lead.is_idle()
+        return all(item.waiters and self.unwaited.keeps(item.waiters[0]) for item in lead.batch)
 
     def _fail_rest(self) -> list[Queued]:
         flying = [item for item in self._lead.batch if item.outcome is PENDING]
@@ -491,6 +550,7 @@ class Journal:
         if self._writer is not None:
             self._abandoned.append(self._writer)
         self._begin()
+        self.unwaited.after_fork()
 
 
 def _after_fork(reference: weakref.ref[Journal]) -> None:

@@ -8,7 +8,7 @@ import os
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 from ..model.entries import Entry, StepEnded, StepStarted
@@ -142,6 +142,12 @@ class Queue:
                 self._held[run_id] = rest
             else:
                 del self._held[run_id]
+
+    def items(self) -> Iterator[Queued]:
+        """Yield what waits; of one run in its order."""
+        yield from self.ready
+        for items in self._held.values():
+            yield from items
 
     def drain(self) -> list[Queued]:
         """Take everything."""
