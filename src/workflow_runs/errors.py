@@ -11,7 +11,7 @@
     |  |- Forbidden  |- Unauthorized |- SurfaceRestricted
     |  |- NotConfigured              no registry, no runner, no handler for the action
     |  |- RunnerNotRegistered
-    |  |- ResumeNotAllowed  |- NoFailedStep  |- IncompletePriorStep  |- AlreadyResumed
+    |  |- ResumeNotAllowed  |- RecordHasGap  |- NoFailedStep  |- IncompletePriorStep  |- AlreadyResumed
     |  |- RunNotFinished    |- RerunNotAllowed |- ConfirmationRequired |- RerunBlocked | ResumeBlocked
     |  |- CancelNotAllowed
     |  |- PlanChanged
@@ -145,6 +145,12 @@ class ResumeNotAllowed(Refusal):
     """Only failed runs are resumed."""
 
     code = "resume_not_allowed"
+
+
+class RecordHasGap(Refusal):
+    """Something of an observed run is missing from its record, and the caller has not said that he knows."""
+
+    code = "record_has_gap"
 
 
 class NoFailedStep(Refusal):

@@ -76,6 +76,9 @@ ERROR_CODES: Final[Mapping[str, ErrorCode]] = {
     "runner_not_registered": ErrorCode(404, "Nobody registered a runner under this name (501 on rerun and resume)."),
     "method_not_allowed": ErrorCode(405, "The path exists, the method does not; `Allow` lists those that do."),
     "resume_not_allowed": ErrorCode(409, "Only failed runs are resumed."),
+    "record_has_gap": ErrorCode(
+        409, "Something of the run is missing from its record; `acceptGap: true` resumes it all the same."
+    ),
     "no_failed_step": ErrorCode(409, "No step of the run can be the one to resume from."),
     "incomplete_prior_step": ErrorCode(409, "A step before the target is not finished, or was undone."),
     "already_resumed": ErrorCode(409, "An unfinished or succeeded resume of this failure exists: `runId`."),
@@ -497,6 +500,7 @@ class ActionBody:
     plan_hash: str | None = None
     from_step: str | None = None
     request_hash: str = ""
+    accept_gap: bool = False
 
 
 def trigger_body(value: object, limits: Limits) -> TriggerBody:
@@ -559,14 +563,21 @@ def action_body(value: object, action: str) -> ActionBody:
     for name in _DECIDED_HERE if action == "resume" else (*_DECIDED_HERE, "fromStep"):
         if name in value:
             raise InvalidBody(f"{name} cannot be given to a {action}.", field=name)
-    confirm = value.get("confirm", False)
-    if not isinstance(confirm, bool):
-        raise InvalidBody("confirm has to be true or false.", field="confirm")
+    confirm, accept_gap = _flag(value, "confirm"), action == "resume" and _flag(value, "acceptGap")
     reason = _optional_text(value, "reason", REASON_LENGTH_MAX)
     plan_hash = _optional_text(value, "planHash", PLAN_HASH_LENGTH_MAX)
     from_step = _optional_text(value, "fromStep", STEP_LABEL_LENGTH_MAX)
-    semantic = {"confirm": confirm, "reason": reason, "planHash": plan_hash, "fromStep": from_step}
-    return ActionBody(confirm, reason, plan_hash, from_step, request_hash(semantic))
+    semantic: dict[str, object] = {"confirm": confirm, "reason": reason, "planHash": plan_hash, "fromStep": from_step}
+    if accept_gap:
+        semantic["acceptGap"] = True
+    return ActionBody(confirm, reason, plan_hash, from_step, request_hash(semantic), accept_gap)
+
+
+def _flag(value: Mapping[str, object], name: str) -> bool:
+    flag = value.get(name, False)
+    if not isinstance(flag, bool):
+        raise InvalidBody(f"{name} has to be true or false.", field=name)
+    return flag
 
 
 def _optional_text(value: Mapping[str, object], name: str, length_max: int) -> str | None:

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from workflow_runs.model.entries import GapNoted
+
 BASE = "/v1/admin"
 
 
@@ -191,6 +193,21 @@ def test_a_resume_keeps_what_was_done(new_shop):
     assert [(step["status"], step["origin"]) for step in steps] == [("skipped", "seeded"), ("failed", "executed")]
     assert steps[0]["output"] == before["steps"][0]["output"]
     assert new_shop.client().get(f"{BASE}/workflow-runs/{parent}").json()["data"] == before
+
+
+def test_a_gap_has_to_be_accepted_in_so_many_words(shop):
+    client = shop.client()
+    run_id = shop.run("safe", {"fail": "x"})
+    shop.runs.journal.submit(GapNoted(run_id)).result()
+    path = f"/workflow-runs/{run_id}/resume"
+    assert code(post(client, path)) == (409, "record_has_gap")
+    assert code(post(client, path, {"acceptGap": "true"})) == (400, "invalid_body")
+    assert code(post(client, path, {"acceptGap": False})) == (409, "record_has_gap")
+    plan = f"{BASE}/workflow-runs/{run_id}/plan"
+    assert client.get(plan).json()["data"]["refused"]["code"] == "record_has_gap"
+    planned = client.get(f"{plan}?acceptGap=true").json()["data"]
+    assert planned["refused"] is None
+    assert post(client, path, {"acceptGap": True, "planHash": planned["hash"]}).status_code == 202
 
 
 def test_a_resume_is_refused_where_it_must_be(shop):

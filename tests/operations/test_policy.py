@@ -67,7 +67,14 @@ def test_every_live_run_is_cancelled_and_no_ended_one(make_run, state):
 
 def test_a_run_whose_record_has_a_gap_is_not_resumed(make_run):
     refusal = may_resume(make_run(has_gap=True), SAFE)
-    assert (code(refusal), "gap" in str(refusal)) == ("resume_not_allowed", True)
+    assert (code(refusal), "gap" in str(refusal)) == ("record_has_gap", True)
+
+
+def test_a_gap_is_accepted_by_who_says_so_and_nothing_else_with_it(make_run):
+    assert may_resume(make_run(has_gap=True), SAFE, accept_gap=True) is None
+    assert code(may_resume(make_run(has_gap=True), SAFE, accept_gap="yes")) == "record_has_gap"
+    succeeded = make_run(RunState.SUCCEEDED, has_gap=True)
+    assert code(may_resume(succeeded, SAFE, accept_gap=True)) == "resume_not_allowed"
 
 
 @pytest.mark.parametrize("fields", [{"input": None, "unreadable": ("input",)}, {"input": '{"half'}])

@@ -5,12 +5,14 @@ import pytest
 from workflow_runs.errors import (
     AlreadyResumed,
     HandlerFailed,
+    IdempotencyKeyReused,
     IncompletePriorStep,
     InvalidBody,
     NoFailedStep,
     NotConfigured,
     NotFound,
     PlanChanged,
+    RecordHasGap,
     ResumeBlocked,
     ResumeNotAllowed,
     RunnerNotRegistered,
@@ -175,8 +177,23 @@ def test_a_run_with_a_gap_in_its_record_is_not_resumed(shop):
     run_id = shop.live()
     shop.step(run_id, 1, "charge", FAILED)
     shop.journal.submit(GapNoted(run_id)).result()
-    with pytest.raises(ResumeNotAllowed, match="gap"):
-        shop.desk.resume(shop.end(run_id))
+    shop.end(run_id)
+    with pytest.raises(RecordHasGap):
+        shop.desk.resume(run_id)
+    assert shop.desk.plan(run_id, "resume").refused.code == "record_has_gap"
+
+
+def test_a_run_with_a_gap_is_resumed_by_who_accepts_it_as_the_plan_said(shop):
+    run_id = shop.live()
+    shop.step(run_id, 1, "charge", FAILED)
+    shop.journal.submit(GapNoted(run_id)).result()
+    shop.end(run_id)
+    plan = shop.desk.plan(run_id, "resume", accept_gap=True)
+    assert (plan.refused, plan.executed) == (None, (StepKey("charge"),))
+    accepted = shop.desk.resume(run_id, accept_gap=True, plan_hash=plan.hash, idempotency_key="k")
+    assert accepted.parent_run_id == run_id
+    with pytest.raises(IdempotencyKeyReused):
+        shop.desk.resume(run_id, idempotency_key="k")
 
 
 def test_a_run_without_a_runner_is_not_resumed(shop):

@@ -38,7 +38,7 @@ from .unnamed import unnamed, unnamed_plan
 
 T = TypeVar("T")
 
-PLAN_PARAMETERS: Final = ("kind", "fromStep")
+PLAN_PARAMETERS: Final = ("kind", "fromStep", "acceptGap")
 DETAIL_PARAMETERS: Final = ("include",)
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 
@@ -121,12 +121,13 @@ async def plan_workflow_run(call: Call) -> Answer:
     """``GET workflow-runs/{id}/plan``: a resume unless ``kind=rerun``."""
     values = parse(call.query, PLAN_PARAMETERS)
     kind: PlanKind = "rerun" if choice(values, "kind", ("resume", "rerun")) == "rerun" else "resume"
-    return await call.in_thread(partial(_plan, call, kind, one(values, "fromStep")))
+    accept_gap = choice(values, "acceptGap", ("true", "false")) == "true"
+    return await call.in_thread(partial(_plan, call, kind, one(values, "fromStep"), accept_gap=accept_gap))
 
 
-def _plan(call: Call, kind: PlanKind, from_step: str | None) -> Answer:
+def _plan(call: Call, kind: PlanKind, from_step: str | None, *, accept_gap: bool) -> Answer:
     _must_see(call)
-    plan = call.desk.plan(call.parameter, kind, from_step, call.principal.id)
+    plan = call.desk.plan(call.parameter, kind, from_step, call.principal.id, accept_gap=accept_gap)
     plan = unnamed_plan(plan, call.desk, call.principal)
     barred = why_barred(call.principal, RETRY, call.surface)
     return render(200, plan_json(plan if barred is None else replace(plan, refused=Refused(barred))))
@@ -212,6 +213,7 @@ async def resume_workflow_run(call: Call) -> Answer:
             plan_hash=body.plan_hash,
             request_id=call.request_id,
             from_step=body.from_step,
+            accept_gap=body.accept_gap,
         )
     )
     data = {"runId": started.run_id, "parentRunId": call.parameter, "resumeFromStep": started.resume_from_step}

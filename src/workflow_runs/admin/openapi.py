@@ -194,6 +194,7 @@ def _query_parameters(operation: Operation) -> list[Document]:
         return [
             _parameter("kind", "What is planned.", {"enum": ["resume", "rerun"], "default": "resume"}),
             _parameter("fromStep", "Label of the step to resume from; default: the one that ended the run.", _text()),
+            _parameter("acceptGap", "Whether a resume accepts a gap in the record.", {"enum": ["true", "false"]}),
         ]
     return []
 

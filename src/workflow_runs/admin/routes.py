@@ -103,7 +103,8 @@ OPERATIONS: Final = (
         (
             *EVERY_ACTION,
             *("invalid_body", "invalid_request", "resume_not_configured", "not_found", "resume_not_allowed"),
-            *("runner_not_registered", "resume_not_supported", "no_failed_step", "incomplete_prior_step"),
+            *("runner_not_registered", "resume_not_supported", "record_has_gap", "no_failed_step"),
+            "incomplete_prior_step",
             *("already_resumed", "resume_blocked", "plan_changed", "idempotency_key_reused", "guard_failed"),
             *("resume_failed", "refused"),
         ),

@@ -264,7 +264,11 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         ),
         "RerunBody": _action_body(_ACTION_BODY),
         "ResumeBody": _action_body(
-            {**_ACTION_BODY, "fromStep": {**_TEXT, "minLength": 1, "description": "Label of the step to resume from."}}
+            {
+                **_ACTION_BODY,
+                "fromStep": {**_TEXT, "minLength": 1, "description": "Label of the step to resume from."},
+                "acceptGap": {"type": "boolean", "description": "True: resume although the record has a gap."},
+            }
         ),
         "CancelBody": _action_body({"reason": _REASON}),
         "Health": _object(

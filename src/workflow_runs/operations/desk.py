@@ -5,8 +5,8 @@ The order of checks, here and nowhere else (contract: "Order of checks", "Runs")
     trigger  request well-formed -> registry -> runner -> handler -> [same key] -> typed input -> handler called
     rerun    request well-formed -> registry -> run found -> [same key] -> live -> runner -> resume-only -> handler -> input readable
              -> confirmed -> guard -> plan unchanged -> handler called
-    resume   request well-formed -> registry -> run found -> [same key] -> failed, without a gap -> input readable -> runner -> handler
-             -> target -> steps before it -> no other resume -> guard -> plan unchanged -> handler called
+    resume   request well-formed -> registry -> run found -> [same key] -> failed, whole or its gap accepted -> input readable -> runner
+             -> handler -> target -> steps before it -> no other resume -> guard -> plan unchanged -> handler called
     cancel   request well-formed -> run found -> not ended -> recorded -> engine told
 
 ``[same key]``: an idempotency key that was used with the same request gives the first answer again, whatever has become of the run
@@ -298,6 +298,7 @@ class Desk(DeskJudging):
         request_hash: str | None = None,
         plan_hash: str | None = None,
         request_id: str | None = None,
+        accept_gap: bool = False,
     ) -> Accepted:
         """Go on with a failed run: a new run that keeps the outputs of completed steps and executes the rest.
 
@@ -312,6 +313,7 @@ class Desk(DeskJudging):
             request_hash: Digest of all that the caller asks for.
             plan_hash: Of the plan that the decision was based on; the resume is refused when it is no longer the same.
             request_id: Of the HTTP request, for the audit entry.
+            accept_gap: Resume a run although something of its record is missing (``RecordHasGap``): what is missing is executed again.
 
         Raises:
             InvalidBody: ``from_step`` names no recorded step, or several.
@@ -323,11 +325,11 @@ class Desk(DeskJudging):
             raise not_configured("resume")
         run = self._found(run_id)
         key = self._key(
-            f"resume:{run_id}", idempotency_key, request_hash or _digest(["resume", from_step]), InvalidBody
+            f"resume:{run_id}", idempotency_key, request_hash or _digest(["resume", from_step, accept_gap]), InvalidBody
         )
 
         def act() -> Accepted:
-            plan = self._allowed(self._plan("resume", run, from_step))
+            plan = self._allowed(self._plan("resume", run, from_step, accept_gap=accept_gap))
             self._ask_guard(run, plan, actor)
             _check_plan(plan, plan_hash)
             assert plan.target is not None, "a plan that is not refused has a target"

@@ -61,7 +61,14 @@ class DeskJudging(DeskQuestions):
         self.limits = limits or Limits()  # front doors apply them to what they read
 
     def plan(
-        self, run_id: str, kind: PlanKind, from_step: str | None = None, actor: str | None = None, *, guard: bool = True
+        self,
+        run_id: str,
+        kind: PlanKind,
+        from_step: str | None = None,
+        actor: str | None = None,
+        *,
+        guard: bool = True,
+        accept_gap: bool = False,
     ) -> Plan:
         """Return what a rerun or resume would do now, and why it would be refused. Changes nothing.
 
@@ -71,12 +78,13 @@ class DeskJudging(DeskQuestions):
             from_step: The step to resume from, by its label; default: the one whose error ended the run.
             actor: Who asks; guards are told.
             guard: Whether the host's guard is asked too.
+            accept_gap: A resume of a run whose record has a gap is planned all the same.
 
         Raises:
             NotFound: there is no such run.
             InvalidQuery: ``from_step`` names no recorded step of it, or several, or ``kind`` is rerun.
         """
-        run, _, plan = self._planned(run_id, kind, from_step)
+        run, _, plan = self._planned(run_id, kind, from_step, accept_gap=accept_gap)
         return self._guarded(run, plan, actor) if guard else plan
 
     def judge(
@@ -98,13 +106,15 @@ class DeskJudging(DeskQuestions):
             return judged
         return with_plan(judged, self._guarded(judged.run, judged.plan, actor))
 
-    def _planned(self, run_id: str, kind: PlanKind, from_step: str | None) -> tuple[Run, tuple[Step, ...], Plan]:
+    def _planned(
+        self, run_id: str, kind: PlanKind, from_step: str | None, *, accept_gap: bool = False
+    ) -> tuple[Run, tuple[Step, ...], Plan]:
         if from_step is not None and kind == "rerun":
             raise InvalidQuery("fromStep belongs to a resume; a rerun begins at the start", field="fromStep")
         run = self._found(run_id)
         steps = self._steps_for(kind, run)
         try:
-            return run, steps, self._plan(kind, run, from_step, steps)
+            return run, steps, self._plan(kind, run, from_step, steps, accept_gap=accept_gap)
         except InvalidBody as error:
             raise InvalidQuery(str(error), field=error.field) from None
 
@@ -122,7 +132,15 @@ class DeskJudging(DeskQuestions):
 
     # --- what plans are made from, for the acting half too ----------------------------------------------------------
 
-    def _plan(self, kind: PlanKind, run: Run, from_step: str | None, steps: Sequence[Step] | None = None) -> Plan:
+    def _plan(
+        self,
+        kind: PlanKind,
+        run: Run,
+        from_step: str | None,
+        steps: Sequence[Step] | None = None,
+        *,
+        accept_gap: bool = False,
+    ) -> Plan:
         failed = kind == "resume" and run.status is RunStatus.FAILED
         return make_plan(
             kind,
@@ -132,6 +150,7 @@ class DeskJudging(DeskQuestions):
             existing_resume_run_id=self._other_resume(run) if failed else None,
             undone=self._store.undone_of_chain(run.chain_run_id) if failed else None,
             from_step=from_step,
+            accept_gap=accept_gap,
             guarded=self._is_guarded(kind, run),
         )
 

@@ -111,6 +111,7 @@ def make_plan(
     existing_resume_run_id: str | None = None,
     undone: Mapping[StepKey, str] | None = None,
     from_step: str | None = None,
+    accept_gap: bool = False,
     guarded: bool = False,
 ) -> Plan:
     """Return the plan. It is complete but for the guard, which is asked about a plan that nothing else refuses.
@@ -120,13 +121,17 @@ def make_plan(
         existing_resume_run_id: A run of the same resume chain that is live or has succeeded.
         undone: The steps that other runs of the chain carried over and compensated, each with the run that did.
         from_step: The step an operator chose, as people write it (``charge``, ``charge#2``, ``notify[order-7]``).
+        accept_gap: A resume of a run whose record has a gap is not refused for that.
         guarded: Whether a guard of the host will be asked; its answer is put into the plan by who asks it.
 
     Raises:
         InvalidBody: ``from_step`` names no recorded step, or more than one.
     """
     ordered = sorted(steps, key=lambda step: step.sequence)
-    draft = _plan_rerun(run, ordered, standing) if kind == "rerun" else _plan_resume(run, ordered, standing, from_step)
+    if kind == "rerun":
+        draft = _plan_rerun(run, ordered, standing)
+    else:
+        draft = _plan_resume(run, ordered, standing, from_step, accept_gap=accept_gap)
     if undone and draft.refused is None:
         again = (step.step for step in draft.kept if step.step in undone)
         draft.refused = next((undone_elsewhere(step, undone[step]) for step in again), None)
@@ -164,8 +169,10 @@ def _plan_rerun(run: Run, steps: Sequence[Step], standing: Standing) -> _Draft:
     return _Draft(executed=executed, refused=may_rerun(run, standing))
 
 
-def _plan_resume(run: Run, steps: Sequence[Step], standing: Standing, from_step: str | None) -> _Draft:
-    refused = may_resume(run, standing)
+def _plan_resume(
+    run: Run, steps: Sequence[Step], standing: Standing, from_step: str | None, *, accept_gap: bool
+) -> _Draft:
+    refused = may_resume(run, standing, accept_gap=accept_gap)
     if refused is not None:
         return _Draft(refused=refused)
     target = _step_that_ended(run, steps) if from_step is None else find_step(steps, from_step)

@@ -3,7 +3,7 @@
 The order of the checks is part of the contract: a caller who fails two of them is told about the first.
 
     rerun   not configured -> still live -> no runner -> resume-only -> no handler -> input unreadable -> (confirmation)
-    resume  not configured -> not failed -> record has a gap -> input unreadable -> no runner -> no handler
+    resume  not configured -> not failed -> record has a gap that nobody accepts -> input unreadable -> no runner -> no handler
     cancel  ended already
 
 What depends on the steps (the target, the steps before it, an existing resume) follows in ``plan``; the host's guard comes last and
@@ -18,6 +18,7 @@ from ..errors import (
     CancelNotAllowed,
     ConfirmationRequired,
     NotConfigured,
+    RecordHasGap,
     Refusal,
     RerunBlocked,
     RerunNotAllowed,
@@ -60,17 +61,18 @@ def may_rerun(run: Run, standing: Standing) -> Refusal | None:
     return None
 
 
-def may_resume(run: Run, standing: Standing) -> Refusal | None:
-    """Return why the run is not resumed, or None. Its steps are judged after this."""
+def may_resume(run: Run, standing: Standing, *, accept_gap: bool = False) -> Refusal | None:
+    """Return why the run is not resumed, or None. Its steps are judged after this.
+
+    ``accept_gap``: the caller knows that something is missing from the record, and takes it upon himself.
+    """
     if not standing.configured:
         return not_configured("resume")
     if run.status is not RunStatus.FAILED:
         return ResumeNotAllowed("Only failed runs are resumed.", status=run.status.value)
-    if run.has_gap:
+    if run.has_gap and accept_gap is not True:
         # What is missing may be the very step that a resume would execute again.
-        return ResumeNotAllowed(
-            "The record of this run has a gap: which steps were completed is not known for certain."
-        )
+        return RecordHasGap("The record of this run has a gap: which steps were completed is not known for certain.")
     if _is_input_unreadable(run):
         return ResumeNotAllowed("The run's stored input cannot be read.")
     if standing.idempotency is None:

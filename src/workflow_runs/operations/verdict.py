@@ -498,6 +498,7 @@ def _way_out(run: Run, plan: Plan, refused: Refused) -> Finding | None:
         "incomplete_prior_step": f"Resume from {refused.details.get('stepName')} or an earlier step instead",
         "run_not_finished": "Wait until it has ended, or cancel it first",
         "resume_not_allowed": _instead_of_resume(run),
+        "record_has_gap": "Find out what was done; a rerun needs no record of the steps",
         "rerun_not_allowed": _instead_of_rerun(run, plan),
     }
     text = texts.get(refused.code)
@@ -511,8 +512,6 @@ def _instead_of_resume(run: Run) -> str:
         return "It is still under way: wait until it has ended, or cancel it first"
     if run.status is not RunStatus.FAILED:
         return "There is nothing to go on with; a rerun starts over"
-    if run.has_gap:
-        return "Find out what was done; a rerun needs no record of the steps"
     return "Trigger the workflow anew, with the input written out"
 
 
