@@ -112,11 +112,36 @@ def test_values_within_themselves_are_cut_off():
     assert not is_whole
 
 
-def test_a_large_value_leaves_its_size():
-    value, is_whole = shown("x" * 1_000_001)
-    assert value["$unserializable"] == "str"
-    assert "1000003 bytes" in value["reason"]
+@pytest.mark.parametrize(
+    "large",
+    ["x" * 1_000_001, "ü" * 999_000, [7] * 600_000, ["x" * 1_000] * 1_000, dict.fromkeys(range(80000), "x" * 10)],
+    ids=["text", "bytes", "numbers", "texts", "members"],
+)
+def test_a_large_value_leaves_the_bound_that_it_exceeds(large):
+    value, is_whole = shown(large)
+    assert value["$unserializable"] == type(large).__name__
+    assert "1000000" in value["reason"]
     assert not is_whole
+
+
+def test_a_large_value_is_not_read_to_its_end():
+    read = []
+
+    class Parts(list):
+        def __iter__(self):
+            for number in range(1_000_000):
+                read.append(number)
+                yield "x" * 1_000
+
+    value, _ = shown(Parts())
+    assert value["$unserializable"] == "Parts"
+    assert len(read) < 1_100
+
+
+def test_a_value_of_just_the_size_that_is_kept_is_whole():
+    for value in ("x" * 99_998, (1,) * 49_998 + (12,), ("x" * 99_996,), {dt.date(2026, 1, 2): "x" * 99_983}):
+        text, is_whole = show(value, bytes_max=100_000)
+        assert (len(text), is_whole) == (100_000, True)
 
 
 def test_a_value_that_doubles_at_each_level_does_not_take_for_ever():

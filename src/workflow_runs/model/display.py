@@ -29,11 +29,16 @@ MARK = "$unserializable"
 
 _BYTES_MAX = Limits().output_bytes_max
 _DIGITS_MAX = Limits().json_integer_digits_max
+_INTEGER_END = 10**_DIGITS_MAX  # making it takes a tenth of a millisecond: not for each of a million integers
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TEXTS = (decimal.Decimal, uuid.UUID)
 _MOMENTS = (dt.date, dt.time)
 _LISTS = (list, tuple, set, frozenset, deque)
+
+
+class _TooLarge(Exception):  # no error: it leads out of a value that is not worth reading to its end
+    """The value has more than may be kept."""
 
 
 class Shown(NamedTuple):
@@ -45,18 +50,23 @@ class Shown(NamedTuple):
 
 def show(value: Any, bytes_max: int = _BYTES_MAX) -> Shown:
     """Return the value as JSON text of at most ``bytes_max`` bytes. Raises nothing, whatever the value is."""
+    if _is_too_large(value, bytes_max):
+        return _too_large(value, bytes_max)
     try:
         if is_plain(value, bytes_max):
             text = to_json(value)
-            if len(text) <= bytes_max // 4 or len(text.encode()) <= bytes_max:
-                if len(text) > _DIGITS_MAX:
-                    pydantic_core.from_json(text)  # an integer of too many digits is JSON, and no parser takes it
-                return Shown(text, is_whole=True)
+            if len(text) > bytes_max // 4 and len(text.encode()) > bytes_max:
+                return _too_large(value, bytes_max)
+            if len(text) > _DIGITS_MAX:
+                pydantic_core.from_json(text)  # an integer of too many digits is JSON, and no parser takes it
+            return Shown(text, is_whole=True)
     except Exception:  # noqa: BLE001, S110  # a lone surrogate, a dict that changes meanwhile: the patient way
         pass
     drawing = _Drawing(bytes_max)
     try:
         text = to_json(drawing.draw(value, 0))
+    except _TooLarge:
+        return _too_large(value, bytes_max)
     except Exception as error:  # noqa: BLE001  # the value's own code
         return Shown(to_json(_mark(value, f"reading it raised {type_name(error)}")), is_whole=False)
     size = len(text.encode())
@@ -64,6 +74,18 @@ def show(value: Any, bytes_max: int = _BYTES_MAX) -> Shown:
         reason = f"{size} bytes as JSON, more than the {bytes_max} that are kept"
         return Shown(to_json(_mark(value, reason)), is_whole=False)
     return Shown(text, drawing.is_whole)
+
+
+def _is_too_large(value: Any, bytes_max: int) -> bool:
+    """Whether a value of an exact type is, at one look."""
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return len(value) > bytes_max
+    return (kind is list or kind is dict or kind is tuple) and 2 * len(value) > bytes_max + 2
+
+
+def _too_large(value: Any, bytes_max: int) -> Shown:
+    return Shown(to_json(_mark(value, f"more than the {bytes_max} bytes as JSON that are kept")), is_whole=False)
 
 
 def _mark(value: Any, reason: str | None = None) -> dict[str, str]:
@@ -74,13 +96,16 @@ def _mark(value: Any, reason: str | None = None) -> dict[str, str]:
 class _Drawing:
     """One value on its way to JSON."""
 
-    def __init__(self, items_max: int) -> None:
+    def __init__(self, bytes_max: int) -> None:
         self.is_whole = True
-        self._items_left = items_max
+        self._items_left = bytes_max
+        self._bytes_left = bytes_max  # each item takes two at the least, itself and what parts it from the next
 
     def draw(self, value: Any, depth: int) -> Any:
         try:
             return self._drawn(value, depth)
+        except _TooLarge:
+            raise
         except Exception as error:  # noqa: BLE001  # the value's own code: a mark in its place, the rest is kept
             return self._missing(value, f"reading it raised {type_name(error)}")
 
@@ -90,6 +115,8 @@ class _Drawing:
         self._items_left -= 1
         if depth >= DEPTH_MAX - 1 or self._items_left < 0:
             return self._missing(value, "nested too deep, within itself, or too large")
+        if _is_too_large(value, max(0, self._bytes_left)):
+            raise _TooLarge
         if isinstance(value, dict):
             return self._members(value.items(), depth)
         if isinstance(value, _LISTS):
@@ -106,6 +133,7 @@ class _Drawing:
         if isinstance(value, enum.Enum):
             return self._scalar(value.value)
         self._items_left -= 1
+        self._take(str.__len__(value) + 2 if isinstance(value, str) else 2)
         if isinstance(value, str):
             text = _SURROGATE.sub("\ufffd", str.__str__(value))
             self.is_whole = self.is_whole and text == value
@@ -113,8 +141,13 @@ class _Drawing:
         if isinstance(value, float) and not math.isfinite(value):
             return self._scalar("NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity")
         if isinstance(value, int) and not isinstance(value, bool):
-            return int(value) if abs(value) < 10**_DIGITS_MAX else self._missing(value, "too many digits")
+            return int(value) if -_INTEGER_END < value < _INTEGER_END else self._missing(value, "too many digits")
         return float(value) if isinstance(value, float) else value
+
+    def _take(self, count: int) -> None:
+        self._bytes_left -= count
+        if self._bytes_left < -2:  # the last item is followed by nothing
+            raise _TooLarge
 
     def _members(self, members: Any, depth: int) -> dict[str, Any]:
         drawn: dict[str, Any] = {}
@@ -127,6 +160,7 @@ class _Drawing:
 
     def _missing(self, value: Any, reason: str | None = None) -> dict[str, str]:
         self.is_whole = False
+        self._take(len(MARK))
         return _mark(value, reason)
 
 
