@@ -16,9 +16,9 @@ import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from ..authoring import RunFacts, Workflow
 from ..clock import Clock
@@ -26,12 +26,10 @@ from ..errors import (
     ClaimLost,
     ConfigurationError,
     EntryRejected,
-    InvalidInput,
     JournalClosed,
     RecordingError,
     RunSuspended,
     StoreUnavailable,
-    WorkflowError,
     WorkflowRunsError,
 )
 from ..execution.course import Course, Stop, unawaited
@@ -48,6 +46,17 @@ from ..model.states import RunState, is_finished
 from ..settings import EngineSettings, Limits
 from ..store.base import Outcome, Store
 from .base import Capabilities
+from .jobs import (
+    INTERRUPT_WAIT_S,
+    Job,
+    Offer,
+    as_coroutine,
+    input_of,
+    interrupt,
+    run_loop,
+    running_loop,
+    workflows_by_name,
+)
 from .recovery import Claimer, Tenure, executor_name
 
 T = TypeVar("T")
@@ -56,34 +65,8 @@ _log = logging.getLogger(__name__)
 
 _START_GIVE_UP_S: Final = 3.0  # a trigger is refused rather than kept waiting for the database
 _REGISTER_WAIT_S: Final = 2.0  # launch returns then, registered or not
-_INTERRUPT_WAIT_S: Final = 2.0  # what was interrupted at the end of the drain time may record itself for so long
 _REREAD_S: Final = 0.2
 _DOUBTFUL_MOST: Final = 10_000
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    """A run in this process's hands."""
-
-    run_id: str
-    workflow: Workflow
-    claim: Claim
-    request: RunRequest | None  # of a run that was started here; None: read the record
-    recovered: bool = False
-    is_begun: bool = False  # it was stored as running
-    course: Course | None = None
-    interrupt: Callable[[], None] | None = None  # cancels coroutines
-    cancel: tuple[str | None] | None = None  # wanted before the course was there
-    successor: _Job | None = None  # the same run, claimed anew while this one was being given up
-    task: asyncio.Task[None] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Offer:
-    """A run that is about to be stored, and the slot that it has here, if it has one."""
-
-    entry: StartRun
-    job: _Job | None
 
 
 class LocalEngine:
@@ -114,7 +97,7 @@ class LocalEngine:
         clock: Clock | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self._workflows = _by_name(workflows)
+        self._workflows = workflows_by_name(workflows)
         self._store = store
         self._journal = journal
         self._settings = settings or EngineSettings()
@@ -140,7 +123,7 @@ class LocalEngine:
         )
         self._lock = threading.Lock()
         self._quiet = threading.Condition(self._lock)
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[str, Job] = {}
         self._doubtful: dict[str, Claim] = {}  # runs that were refused without knowing whether they were stored
         self._reserved = 0
         self._launched_in: int | None = None
@@ -163,7 +146,7 @@ class LocalEngine:
             raise ConfigurationError("this engine is launched already")
         if loop is None:
             loop = asyncio.new_event_loop()
-            self._loop_thread = threading.Thread(target=_run_loop, args=(loop,), name="workflow-runs-loop", daemon=True)
+            self._loop_thread = threading.Thread(target=run_loop, args=(loop,), name="workflow-runs-loop", daemon=True)
             self._loop_thread.start()
         self._loop = loop
         self._launched_in = os.getpid()
@@ -190,7 +173,7 @@ class LocalEngine:
             self._closing = True
             return
         assert self._loop is not None
-        if _running_loop() is self._loop:
+        if running_loop() is self._loop:
             raise ConfigurationError(
                 "close() waits for runs of this event loop: call it by asyncio.to_thread(engine.close)"
             )
@@ -202,7 +185,7 @@ class LocalEngine:
         self._stop_all(Stop.HANDED_BACK)
         if not self._wait_quiet(self._settings.drain_s if drain_s is None else drain_s):
             self._interrupt_all()
-            if not self._wait_quiet(_INTERRUPT_WAIT_S):
+            if not self._wait_quiet(INTERRUPT_WAIT_S):
                 _log.warning("runs still in the midst of a step: %s", ", ".join(list(self._jobs)[:20]))
         self._tenure.stop()
         self._stop_loop(self._loop)
@@ -213,7 +196,7 @@ class LocalEngine:
                 loop.call_soon_threadsafe(self._keeper.cancel)
             if self._loop_thread is not None:
                 loop.call_soon_threadsafe(loop.stop)
-                self._loop_thread.join(_INTERRUPT_WAIT_S)
+                self._loop_thread.join(INTERRUPT_WAIT_S)
         except RuntimeError:  # the host has closed its loop already
             return
 
@@ -258,7 +241,7 @@ class LocalEngine:
             raise
         return self._accepted(offer, outcome)
 
-    def _offer(self, request: RunRequest) -> _Offer:
+    def _offer(self, request: RunRequest) -> Offer:
         workflow = self._workflows.get(request.definition)
         if workflow is not None and request.code_version is None:
             request = replace(request, code_version=workflow.code_version)
@@ -266,19 +249,19 @@ class LocalEngine:
         audit_id = self._clock.new_audit_id() if request.action is not None else None
         job = self._job_for(run_id, workflow, request)
         if job is None:
-            return _Offer(StartRun(run_id, request, audit_id=audit_id), None)
+            return Offer(StartRun(run_id, request, audit_id=audit_id), None)
         # What begins at once is stored as running: one write less.
         job.is_begun = not request.seeds and (job.workflow.is_async or self._run_threads.has_room)
         state = RunState.RUNNING if job.is_begun else RunState.QUEUED
-        return _Offer(StartRun(run_id, request, state, claim=job.claim, audit_id=audit_id), job)
+        return Offer(StartRun(run_id, request, state, claim=job.claim, audit_id=audit_id), job)
 
-    def _without_claim(self, offer: _Offer) -> _Offer:
+    def _without_claim(self, offer: Offer) -> Offer:
         """Taken for dead at this very moment: nothing was written, and whoever lives may execute it."""
         if offer.job is not None:
             self._let_go(offer.job)
-        return _Offer(replace(offer.entry, state=RunState.QUEUED, claim=None), None)
+        return Offer(replace(offer.entry, state=RunState.QUEUED, claim=None), None)
 
-    def _job_for(self, run_id: str, workflow: Workflow | None, request: RunRequest) -> _Job | None:
+    def _job_for(self, run_id: str, workflow: Workflow | None, request: RunRequest) -> Job | None:
         """Take a slot for a new run, if there is one and this process may execute."""
         claim = self._tenure.claim
         with self._lock:
@@ -288,13 +271,13 @@ class LocalEngine:
                 return None
             if len(self._jobs) + self._reserved >= self._settings.runs_max or not self._tenure.holds(claim):
                 return None
-            job = self._jobs[run_id] = _Job(run_id, workflow, claim, request)
+            job = self._jobs[run_id] = Job(run_id, workflow, claim, request)
             return job
 
-    def _submit(self, offer: _Offer) -> Receipt:
+    def _submit(self, offer: Offer) -> Receipt:
         return self._journal.submit(offer.entry, give_up_after_s=_START_GIVE_UP_S)
 
-    def _accepted(self, offer: _Offer, started: Outcome) -> RunStarted:
+    def _accepted(self, offer: Offer, started: Outcome) -> RunStarted:
         assert isinstance(started, RunStarted)
         if offer.job is None:
             if started.created:
@@ -305,7 +288,7 @@ class LocalEngine:
             self._let_go(offer.job)
         return started
 
-    def _refused(self, offer: _Offer, error: BaseException) -> None:
+    def _refused(self, offer: Offer, error: BaseException) -> None:
         job = offer.job
         if job is None:
             return
@@ -323,12 +306,12 @@ class LocalEngine:
         """
         loop = self._loop
         if loop is None or loop.is_closed():
-            return call_in_own_thread(asyncio.run, _as_coroutine(awaitable)).result()  # type: ignore[no-any-return]
-        if _running_loop() is loop:
+            return call_in_own_thread(asyncio.run, as_coroutine(awaitable)).result()  # type: ignore[no-any-return]
+        if running_loop() is loop:
             raise ConfigurationError(
                 "an async handler cannot be waited for on the engine's own event loop; use a thread"
             )
-        return asyncio.run_coroutine_threadsafe(_as_coroutine(awaitable), loop).result()
+        return asyncio.run_coroutine_threadsafe(as_coroutine(awaitable), loop).result()
 
     def request_cancel(self, run_id: str) -> None:
         """See ``engines.base.Engine``: a heartbeat at once brings the wish and its reason."""
@@ -347,11 +330,11 @@ class LocalEngine:
             return self._reserved
 
     def _adopt(self, taken: Sequence[ClaimedRun], claim: Claim, reserved: int) -> None:
-        jobs: list[_Job] = []
+        jobs: list[Job] = []
         with self._lock:
             self._reserved -= reserved
             for run in taken:
-                job = _Job(run.run_id, self._workflows[run.definition], claim, None, run.recovered)
+                job = Job(run.run_id, self._workflows[run.definition], claim, None, run.recovered)
                 living = self._jobs.get(run.run_id)
                 if living is not None:
                     living.successor = job
@@ -376,13 +359,13 @@ class LocalEngine:
             workflow = None if run is None else self._workflows.get(run.definition)
             if run is None or workflow is None or is_finished(run.state):
                 continue
-            job = _Job(run_id, workflow, claim, None)
+            job = Job(run_id, workflow, claim, None)
             with self._lock:
                 is_new = self._jobs.setdefault(run_id, job) is job
             if is_new:
                 self._begin(job)
 
-    def _begin(self, job: _Job) -> None:
+    def _begin(self, job: Job) -> None:
         if self._loop_is_closed():
             self._hand_back(job)
             self._let_go(job)
@@ -402,7 +385,7 @@ class LocalEngine:
     def _loop_is_closed(self) -> bool:
         return self._loop is not None and self._loop.is_closed()
 
-    def _let_go(self, job: _Job) -> None:
+    def _let_go(self, job: Job) -> None:
         """The job is over, whatever became of it."""
         with self._quiet:
             if self._jobs.get(job.run_id) is job:
@@ -417,7 +400,7 @@ class LocalEngine:
 
     # --- executing ----------------------------------------------------------------------------------------------------
 
-    def _run_sync(self, job: _Job) -> None:
+    def _run_sync(self, job: Job) -> None:
         try:
             course = self._prepare(job)
             if course is not None:
@@ -430,12 +413,12 @@ class LocalEngine:
         finally:
             self._let_go(job)
 
-    def _prepare_async(self, job: _Job) -> None:
+    def _prepare_async(self, job: Job) -> None:
         assert self._loop is not None
         try:
             course = self._prepare(job)
             if course is not None:
-                if _running_loop() is self._loop:
+                if running_loop() is self._loop:
                     self._spawn(job, course)
                 else:
                     self._loop.call_soon_threadsafe(self._spawn, job, course)
@@ -444,11 +427,11 @@ class LocalEngine:
             self._after_error(job, error)
         self._let_go(job)
 
-    def _spawn(self, job: _Job, course: Course) -> None:
+    def _spawn(self, job: Job, course: Course) -> None:
         assert self._loop is not None
         job.task = self._loop.create_task(self._run_async(job, course))
 
-    async def _run_async(self, job: _Job, course: Course) -> None:
+    async def _run_async(self, job: Job, course: Course) -> None:
         try:
             drive = AsyncDrive(course, self._step_threads)
             self._enter(job, course, drive.interrupt)
@@ -458,7 +441,7 @@ class LocalEngine:
         finally:
             self._let_go(job)
 
-    def _enter(self, job: _Job, course: Course, interrupt: Callable[[], None]) -> None:
+    def _enter(self, job: Job, course: Course, interrupt: Callable[[], None]) -> None:
         """Make the course reachable for those who stop it, and pass on what was wished before it was there."""
         with self._lock:
             job.course, job.interrupt = course, interrupt
@@ -470,7 +453,7 @@ class LocalEngine:
         elif closing:
             course.stop(Stop.HANDED_BACK)
 
-    def _prepare(self, job: _Job) -> Course | None:
+    def _prepare(self, job: Job) -> Course | None:
         """Record that the run executes and return its course; None when there is nothing to execute."""
         recorder = self._recorder(job)
         if job.request is not None and not job.request.seeds:
@@ -494,7 +477,7 @@ class LocalEngine:
         wishes = [entry.reason for entry in self._store.get_audit(run_id) if entry.action == "cancel"]
         return wishes[0] if wishes else None
 
-    def _read(self, job: _Job) -> tuple[Run | None, History]:
+    def _read(self, job: Job) -> tuple[Run | None, History]:
         """Read what is on record, once; a database that does not answer is asked again while the claim is held."""
         while True:
             try:
@@ -508,10 +491,10 @@ class LocalEngine:
                 threading.Event().wait(_REREAD_S)
 
     def _course(
-        self, job: _Job, recorder: RunRecorder, source: Run | RunRequest, history: History, state: RunState
+        self, job: Job, recorder: RunRecorder, source: Run | RunRequest, history: History, state: RunState
     ) -> Course:
         workflow = job.workflow
-        value, error = _input_of(workflow, source)
+        value, error = input_of(workflow, source)
         # A run of our own that is running and has not begun is one whose start was in doubt.
         was_handed_back = (
             isinstance(source, Run) and source.state is RunState.QUEUED and source.execution_started_at is not None
@@ -533,7 +516,7 @@ class LocalEngine:
         holds = partial(self._tenure.holds, job.claim)
         return Course(recorder, workflow, facts, history, holds, self._clock, state, error)
 
-    def _after_error(self, job: _Job, error: BaseException) -> None:
+    def _after_error(self, job: Job, error: BaseException) -> None:
         """Leave the run as truthfully as can be after something that should not happen. Never waits: it may be on the event loop."""
         if isinstance(error, (RunSuspended, RecordingError)) and not isinstance(error, EntryRejected):
             # The claim is gone, or the database, or the journal: nothing more can be said here, and who takes the run up goes on.
@@ -552,14 +535,14 @@ class LocalEngine:
         except RecordingError as refused:
             _log.warning("run %s is left: %s", job.run_id, type(refused).__name__)
 
-    def _hand_back(self, job: _Job) -> None:
+    def _hand_back(self, job: Job) -> None:
         """Give the run back, so that another process goes on at once. Never waits."""
         try:
             unawaited(self._recorder(job).run_changed(RunState.QUEUED, release=True))
         except RecordingError as refused:
             _log.warning("run %s is left: %s", job.run_id, type(refused).__name__)
 
-    def _recorder(self, job: _Job) -> RunRecorder:
+    def _recorder(self, job: Job) -> RunRecorder:
         return RunRecorder(self._journal, self._clock, job.run_id, job.claim)
 
     # --- stopping -----------------------------------------------------------------------------------------------------
@@ -573,7 +556,7 @@ class LocalEngine:
                 job.cancel = (reason,)
                 return
         if job.course.stop(Stop.CANCELLED, reason):
-            _interrupt(job)
+            interrupt(job)
 
     def _give_up_all(self) -> None:
         """Another process has the claims: write nothing, start nothing, cancel what can be."""
@@ -590,59 +573,4 @@ class LocalEngine:
         with self._lock:
             jobs = list(self._jobs.values())
         for job in jobs:
-            _interrupt(job)
-
-
-def _interrupt(job: _Job) -> None:
-    if job.interrupt is not None:
-        try:
-            job.interrupt()
-        except RuntimeError:  # the loop is closed, and with it every coroutine gone
-            return
-
-
-def _by_name(workflows: Iterable[Workflow]) -> dict[str, Workflow]:
-    named: dict[str, Workflow] = {}
-    for workflow in workflows:
-        if workflow.name in named:
-            raise ConfigurationError(f"two workflows are named {workflow.name!r}")
-        named[workflow.name] = workflow
-        _ = workflow.input_codec, workflow.output_codec  # what is wrong with their types is said now
-    return named
-
-
-def _input_of(workflow: Workflow, source: Run | RunRequest) -> tuple[Any, Exception | None]:
-    """Decode the input as the workflow declares it; else why that is not possible."""
-    if isinstance(source, Run) and "input" in source.unreadable:
-        return None, WorkflowError("the recorded input is damaged and cannot be read")
-    if source.input is None and (workflow.has_default_input or not workflow.takes_input):
-        return None, None
-    try:
-        return workflow.input_codec.decode("null" if source.input is None else source.input), None
-    except InvalidInput as error:
-        return None, error
-
-
-async def _as_coroutine(awaitable: Awaitable[T]) -> T:
-    return await awaitable
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-    finally:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=_INTERRUPT_WAIT_S))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
+            interrupt(job)
