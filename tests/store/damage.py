@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 
-from workflow_runs.clock import Clock
+from workflow_runs.clock import Clock, this_process
 from workflow_runs.model.entries import Claim, RegisterExecutor, RunEnded, StartRun, StepEnded
 from workflow_runs.model.records import ErrorRecord, StepKey
 from workflow_runs.model.requests import Action, IdempotencyKey, RunRequest
@@ -170,7 +170,7 @@ class Damage:
     def _of_executors(self, writer: StoreWriter, column: str) -> None:
         kinds = list(self.outsider.values)
         names = [f"{column} {kind}" for kind in kinds]
-        claims = writer.apply([RegisterExecutor(name, 0.001, "another machine", 1, "1") for name in names])
+        claims = writer.apply([RegisterExecutor(name, 0.001, this_process().scope, 2**30, "1") for name in names])
         for kind, claim in zip(kinds, claims, strict=True):
             assert isinstance(claim, Claim)
             run_id = self.clock.new_run_id()

@@ -406,11 +406,14 @@ class EntryApplier:
         return [owner for owner in judged if owner is not None]
 
     def _dead_neighbours(self, scope: str) -> frozenset[Claim]:
-        """Return the claims of executors on this machine whose process is gone, whatever their lease says."""
+        """Return the claims of executors on this machine whose process is gone, whatever their lease says.
+
+        A number that is none, put there from outside, is nobody's.
+        """
         return frozenset(
             Claim(name, epoch)
             for name, epoch, pid, started in self._session.rows(sql.NEIGHBOURS, (scope,))
-            if ProcessIdentity(scope, pid, started).is_alive() is False
+            if type(pid) is not int or ProcessIdentity(scope, pid, started).is_alive() is False
         )
 
     def _judge(self, claim: Claim, registered: Row, now: LeaseTime, *, gone: bool) -> _Owner | None:
