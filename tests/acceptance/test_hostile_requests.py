@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
+from tests.acceptance.conftest import free_port
 from tests.acceptance.hostile_requests import CANARY, TRIGGER, Hostile, all_of_them, request
 
 DEADLINE_S = 20.0
@@ -79,8 +80,9 @@ def answer_of(connection: socket.socket) -> Answer:
 
 
 @pytest.fixture(scope="module")
-def target(start_fault_app, shared_url) -> Iterator[Target]:
-    server = start_fault_app(shared_url, TOKEN="T")
+def target(start, shared_url) -> Iterator[Target]:
+    environment = {"PORT": str(free_port()), "DB_URL": shared_url, "TOKEN": "T"}
+    server = start(["tests/faultapp.py"], {f"FAULTS_{name}": value for name, value in environment.items()})
     base = server.http.base_url
     yield Target(base.port, psutil.Process(server.process.pid))
     assert server.stop() == 0

@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 
 from tests.operations.conftest import StoringEngine
 from workflow_runs.authoring import Workflow, workflow
-from workflow_runs.clock import Clock
+from workflow_runs.clock import Clock, this_process
 from workflow_runs.errors import (
     AlreadyResumed,
     ClaimLost,
@@ -272,7 +272,7 @@ class Machine(RuleBasedStateMachine):
     def relieve(self, place: int) -> None:
         """Somebody takes the other process for dead, rightly or not, and takes up what it has; it becomes a zombie."""
         other = self.executors[1 - place]
-        had = set(self._take_up(place, dead=(other.claim,)).jobs)
+        had = set(self._take_up(place, scope=this_process().scope).jobs)
         if had & set(other.jobs):
             self.zombies.append(other)
             self.executors[1 - place] = self._registered(1 - place, LEASES_S[0])
@@ -407,17 +407,20 @@ class Machine(RuleBasedStateMachine):
     def _registered(self, place: int, lease_s: float, name: str | None = None) -> Executor:
         server = self.servers[place]
         name = name or f"{self.name}-{next(self.numbers)}"
-        claim = server.write(RegisterExecutor(name, lease_s, "elsewhere", 1, "1"))
+        claim = server.write(RegisterExecutor(name, lease_s, this_process().scope, 2**30, "1"))
         return Executor(server, claim)
 
-    def _take_up(self, place: int, dead: tuple[Claim, ...] = ()) -> Executor:
-        """Take up what nobody executes; an executor that finds its claim gone comes back under another name first."""
+    def _take_up(self, place: int, scope: str = "") -> Executor:
+        """Take up what nobody executes; an executor that finds its claim gone comes back under another name first.
+
+        With the scope of this machine it sees that no process has the number of the other one.
+        """
         executor = self.executors[place]
         try:
-            taken = executor.server.write(ClaimRuns(executor.claim, (self.name,), 10, dead))
+            taken = executor.server.write(ClaimRuns(executor.claim, (self.name,), 10, scope))
         except ClaimLost:
             executor = self._replace(executor)
-            taken = executor.server.write(ClaimRuns(executor.claim, (self.name,), 10, dead))
+            taken = executor.server.write(ClaimRuns(executor.claim, (self.name,), 10, scope))
         executor.jobs += [run.run_id for run in taken]
         self.seen["recovered"] += sum(run.recovered for run in taken)
         return executor

@@ -2,6 +2,7 @@
 
 import pytest
 
+from workflow_runs.clock import this_process
 from workflow_runs.model.records import ErrorRecord, Page, RunFilter
 from workflow_runs.model.states import RunState, RunStatus, StepState
 
@@ -122,11 +123,12 @@ def test_runs_go_on_beside_a_damaged_one(three):
 
 
 def test_executor_whose_epoch_was_made_the_largest_comes_back(record):
-    first = record.registered("worker")
+    here = this_process().scope
+    first = record.registered("worker", scope=here, pid=2**30)  # no process has that number
     run_id = record.started(state=RunState.RUNNING, claim=first)
     record.sql("UPDATE workflow_run_executors SET epoch = ? WHERE name = 'worker'", 2**63 - 1)
     record.sql("UPDATE workflow_runs SET claim_epoch = ? WHERE id = ?", 2**63 - 1, run_id)
-    (taken,) = record.write(record.claim_runs(record.registered("other"), dead=[("worker", 2**63 - 1)]))
+    (taken,) = record.write(record.claim_runs(record.registered("other"), scope=here))
     assert taken.run_id == run_id
     again = record.registered("worker")
     assert type(again.epoch) is int
