@@ -1,6 +1,6 @@
 """What went wrong in the original system and must not here, through the public API; named after the list of scenarios (R1 to R24).
 
-Beside those below: R7 (kill -9 during step 2) in ``test_faultapp`` and ``tests/engines/test_crashes``, R24 (and R6, R17, R18 of the
+Beside those below: R7 (kill -9 during step 2) in ``tests/faults/test_app`` and ``tests/engines/test_crashes``, R24 (and R6, R17, R18 of the
 recorder) in ``tests/execution/test_recorder``, R1 and R3 to R6 once more in ``tests/operations``, where single rules are seen. Not
 here yet, since what they are about is not: R10 (schedules), R12, R13 and R23 (waits), R14 (children).
 """
