@@ -16,7 +16,7 @@ import itertools
 import logging
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -143,7 +143,7 @@ class Machine(RuleBasedStateMachine):
         self.keys: dict[str, tuple[str, str]] = {}  # key: the input it was used with, and the run
         self.acknowledged: dict[
             tuple[str, str], str
-        ] = {}  # chain and step: the output that an executor was told to be durable
+        ] = {}  # run and step: the output that an executor was told to be durable
         self.undone: set[str] = set()  # chains of which something was undone
         self.numbers = itertools.count()
         self.executors = [self._registered(place, LEASES_S[0]) for place in range(SERVERS)]
@@ -345,8 +345,8 @@ class Machine(RuleBasedStateMachine):
         """Have a step's effect and record its end; return whether the run goes on."""
         at = executor.server.clock.now_millis()
         run_id, name = started.run_id, started.step.name
-        place = (self.known[run_id].run.chain_run_id, name)
-        assert place not in self.acknowledged, "what was acknowledged is not done again"
+        done = [line for line in self._line(run_id) if (line, name) in self.acknowledged]
+        assert done == [], "what was acknowledged is not done again"
         if fails:
             error = ErrorRecord(f"{name} failed", step_name=name)
             ended = StepEnded(*started, StepState.FAILED, Origin.EXECUTED, None, error, at, 0)
@@ -358,7 +358,7 @@ class Machine(RuleBasedStateMachine):
         ended = StepEnded(*started, StepState.SUCCEEDED, Origin.EXECUTED, output, None, at, 0)
         if not self._writes(executor, ended):
             return False
-        self.acknowledged[place] = output
+        self.acknowledged[run_id, name] = output
         return True
 
     def compensate(self, place: int) -> None:
@@ -374,11 +374,11 @@ class Machine(RuleBasedStateMachine):
         chain = self.known[run_id].run.chain_run_id
         for step in reversed(done):
             self.undone.add(chain)
-            kept = self.acknowledged.pop((chain, step.step.name), None)
+            places = [(line, step.step.name) for line in self._line(run_id)]
+            kept = {place: self.acknowledged.pop(place) for place in places if place in self.acknowledged}
             how = (step.step, step.last.number, StepState.COMPENSATED, None)
             if not self._writes(executor, StepUndone(run_id, claim, *how, clock.now_millis())):
-                if kept is not None:
-                    self.acknowledged[chain, step.step.name] = kept
+                self.acknowledged |= kept
                 return
         if done:
             end = RunEnded(run_id, RunState.COMPENSATED, clock.now_millis(), error=ErrorRecord("undone"), claim=claim)
@@ -492,18 +492,20 @@ class Machine(RuleBasedStateMachine):
         for chain, members in chains.items():
             standing = [run.id for run in members if run.status in STANDING]
             assert len(standing) <= 1, f"two of the chain {chain} go on or succeeded: {standing}"
-        self._check_acknowledged(runs)
+        self._check_acknowledged()
 
-    def _check_acknowledged(self, runs: dict[str, Run]) -> None:
-        for (chain, name), output in self.acknowledged.items():
-            places = [
-                known.outputs[step, number]
-                for known in self.known.values()
-                if known.run.chain_run_id == chain
-                for step, number in known.steps
-                if step.name == name and known.steps[step, number] in KEPT_STEP_STATES
-            ]
-            assert output in places, f"{name} of {chain} was acknowledged and is gone"
+    def _check_acknowledged(self) -> None:
+        for (run_id, name), output in self.acknowledged.items():
+            known = self.known[run_id]
+            kept = {known.outputs[place] for place, state in known.steps.items() if state in KEPT_STEP_STATES}
+            assert output in kept, f"{name} of {run_id} was acknowledged and is gone"
+
+    def _line(self, run_id: str | None) -> Iterator[str]:
+        """The run, what it resumes, and so on: what a resume keeps. A resume of something older does not know what a later one did."""
+        chain = self.known[run_id].run.chain_run_id if run_id else None
+        while run_id is not None and self.known[run_id].run.chain_run_id == chain:
+            yield run_id
+            run_id = self.known[run_id].run.parent_run_id
 
 
 def check_run(before: Run, after: Run) -> None:
