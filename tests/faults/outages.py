@@ -24,6 +24,7 @@ import psycopg
 from psycopg import sql
 
 from tests.faults.book import Book, Verdict, check_file
+from tests.faults.databases import pg_ctl
 from tests.faults.load import Chain, Load, has_ended
 from tests.faults.servers import DEADLINE_S, Server, Starter, wait_until
 from workflow_runs.testing.ledger import Ledger
@@ -67,12 +68,13 @@ class Postgres:
     @contextmanager
     def running(self) -> Iterator[str]:
         """Give the URL by which the server is to reach its database."""
-        with contextlib.closing(self.admin), self.proxy.running():
+        with self.proxy.running():
             # One role for all databases of the server, whoever is the first to want it.
             with contextlib.suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
                 self.admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(USER)))
             self.alter("OWNER TO {}", sql.Identifier(USER))
             yield f"postgresql+psycopg://{USER}@127.0.0.1:{self.proxy.port}/{self.name}"
+        self.admin.close()
 
     def alter(self, what: str, *values: sql.Composable) -> None:
         statement = sql.SQL("ALTER DATABASE {} " + what)
@@ -200,6 +202,14 @@ class Postgres:
             yield
         finally:
             self.alter("CONNECTION LIMIT -1")
+
+    @contextmanager
+    def crashed(self) -> Iterator[None]:
+        """The server is killed and recovers from its log. Only where no other test uses it."""
+        data = Path(self.folder)
+        pg_ctl(data, "restart", "--mode=immediate", "--log", str(data / "log"))
+        yield
+        self.admin = psycopg.connect(f"host={self.folder} user=postgres dbname={self.name}", autocommit=True)
 
     FAULTS = (
         *(refused, black_hole, cut, before_commit, after_commit, in_reply, delayed, read_only, cancelled, locked),

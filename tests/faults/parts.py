@@ -83,7 +83,9 @@ def database_faults(scope: Scope) -> Iterator[Row]:
     """Each fault so many rounds, for one to eight seconds."""
     chance = random.Random(scope.seed)
     faults = [fault.__name__ for fault in (Sqlite if scope.database == "sqlite" else Postgres).FAULTS]
-    if scope.database == "sqlite" and not Sqlite.can_mount(scope.folder):
+    if scope.database == "postgresql":
+        faults.append(Postgres.crashed.__name__)
+    elif not Sqlite.can_mount(scope.folder):
         faults.remove("full")
     with scope.starter() as starter:
         for name in faults:
