@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
-from workflow_runs import AsyncRun, EngineSettings, Run, Runner, WorkflowRuns, workflow
+from workflow_runs import AsyncRun, EngineSettings, JournalSettings, Run, Runner, WorkflowRuns, workflow
 from workflow_runs.errors import (
     CannotEncode,
     ConfigurationError,
@@ -18,6 +20,8 @@ from workflow_runs.errors import (
     RunnerNotRegistered,
     SchemaMismatch,
 )
+
+DEADLINE_S = 30.0
 
 
 @workflow("double", idempotency="safe")
@@ -170,3 +174,28 @@ def test_a_cancel_that_its_owner_did_not_hear_of_before_it_stopped_is_kept(datab
         with WorkflowRuns(database_url, workflows=[two_steps]):
             run = web.wait(run_id)
     assert (run.state, run.error.message, charged) == ("cancelled", "not wanted", [])
+
+
+def test_a_stop_ends_although_the_database_cannot_be_written(sqlite_url):
+    begun, go_on = threading.Event(), threading.Event()
+
+    @workflow("slow", idempotency="safe")
+    def slow(run: Run) -> None:
+        def wait():
+            begun.set()
+            go_on.wait(DEADLINE_S)
+
+        run.step("wait", wait)
+
+    patient = JournalSettings(close_timeout_s=10 * DEADLINE_S)
+    runs = WorkflowRuns(sqlite_url, workflows=[slow], journal_settings=patient)
+    runs.start()
+    runs.trigger(slow)
+    assert begun.wait(DEADLINE_S)
+    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        go_on.set()  # the step ends, and its output cannot be written
+        stopping = threading.Thread(target=runs.close, args=(0.0,), daemon=True)
+        stopping.start()
+        stopping.join(DEADLINE_S)
+        assert not stopping.is_alive()

@@ -27,6 +27,7 @@ from .operations.registry import Runner, WorkflowRunnerRegistry, workflow_runner
 from .settings import EngineSettings, JournalSettings, Limits
 from .store.opening import open_store
 
+_LAST_WRITES_S = 1.0  # after the drain time; a database that works needs a few milliseconds
 _RECHECK_S = 0.5  # a waiter looks at the record this often: the run may end in another process, which tells nobody
 
 
@@ -67,13 +68,16 @@ class WorkflowRuns:
         self.limits = limits or Limits()
         self.workflows: tuple[Workflow, ...] = tuple(workflows)
         self.store = open_store(url, clock=self.clock)
-        self.journal = Journal(self.store, journal_settings or JournalSettings(), self.clock)
+        journal_settings = journal_settings or JournalSettings()
+        engine_settings = engine_settings or EngineSettings()
+        self._close_timeout_s, self._drain_s = journal_settings.close_timeout_s, engine_settings.drain_s
+        self.journal = Journal(self.store, journal_settings, self.clock)
         self.engine = LocalEngine(
             self.workflows,
             self.store,
             self.journal,
             name=executor,
-            settings=engine_settings or EngineSettings(),
+            settings=engine_settings,
             clock=self.clock,
         )
         self.registry = self._registry(tuple(runners)) if registry else None
@@ -118,10 +122,17 @@ class WorkflowRuns:
         self._started = True
 
     def close(self, drain_s: float | None = None) -> None:
-        """Stop politely: steps in flight may end for ``drain_s`` seconds, other runs are handed back. Idempotent."""
+        """Stop politely: steps in flight may end for ``drain_s`` seconds, other runs are handed back. Idempotent.
+
+        Default: ``engine_settings.drain_s``. A database that cannot be used meanwhile keeps nobody longer: what is not written 1 s after
+        that time is given up, and those runs go on elsewhere from what is on record.
+        """
+        ends_at = self.clock.monotonic() + (self._drain_s if drain_s is None else drain_s)
         self.desk.changes.close()
         self.engine.close(drain_s)
-        self.journal.close()
+        # One bound for both: an orchestrator kills what takes longer than it was told.
+        left_s = max(_LAST_WRITES_S, ends_at - self.clock.monotonic())
+        self.journal.close(min(left_s, self._close_timeout_s))
         self.store.close()
 
     def __enter__(self) -> Self:
