@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from tests.faults.servers import Nursery
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
     """Starts fault apps quickly."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("processes are watched by /proc, and limited by prlimit")
     with Nursery() as nursery:
         yield nursery
 

@@ -254,11 +254,12 @@ class Sqlite:
     def unwritable(self) -> Iterator[None]:
         """Every write to a file fails: the process may write none of any length."""
         assert self.server is not None
-        before = resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        soft, hard = resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE, (0, hard))
         try:
             yield
         finally:
-            resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE, before)
+            resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE, (soft, hard))
 
     @contextmanager
     def full(self) -> Iterator[None]:
