@@ -181,13 +181,16 @@ class Child:
         return self.status
 
     def _is_over(self) -> bool:
-        if self.status is not None:
-            return True
-        try:
-            with open(f"/proc/{self.pid}/stat", "rb") as file:
-                return file.read().rpartition(b")")[2].split()[0] == b"Z"
-        except OSError:
-            return True
+        return self.status is not None or has_ended(self.pid)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or waits only for its status to be read."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"Z"
+    except OSError:
+        return True
 
 
 class Server:
@@ -222,8 +225,16 @@ class Server:
 
     def wait_healthy(self) -> float:
         """Wait for ``/readyz`` to say yes; return the seconds since the start."""
-        wait_until(self.is_ready, f"{self.name} being ready ({self.log})")
+        wait_until(self._is_ready_or_begins_again, f"{self.name} being ready ({self.log})")
         return time.monotonic() - self.started_at
+
+    def _is_ready_or_begins_again(self) -> bool:
+        if has_ended(self.pid):
+            said = self.log.read_text(errors="replace")[-2000:]
+            assert "address already in use" in said, f"{self.name} has ended: {said}"
+            self.wait()
+            self.start()  # somebody had taken the port that was free
+        return self.is_ready()
 
     def is_ready(self) -> bool:
         try:
