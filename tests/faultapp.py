@@ -48,7 +48,6 @@ LEDGER_TIMEOUT_S = 30.0
 LEDGER_THREADS = 64
 DRAIN_S = 8.0
 START_RETRY_S = 0.2
-START_TRIES = 100
 
 READING = ("workflows:read", "workflows:read-payload")
 EVERYTHING = (*READING, "workflows:trigger", "workflows:retry", "workflows:cancel", "workflows:admin")
@@ -204,13 +203,13 @@ def build(environment: Mapping[str, str]) -> tuple[Starlette, WorkflowRuns]:
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
-            for waits_left in reversed(range(START_TRIES)):
+            while True:
                 try:
                     await stack.enter_async_context(runs)
                     break
-                except StoreUnavailable:  # a server that starts before its database waits for it
-                    if not waits_left:
-                        raise
+                except (
+                    StoreUnavailable
+                ):  # a server that starts before its database waits for it, however long that takes
                     await asyncio.sleep(START_RETRY_S)
             yield
 

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.faults.outages import Postgres, Sqlite, outages
+from tests.faults.servers import Server, wait_until
+from workflow_runs.testing.proxy import Mode
 
 FOR_S = 0.7
 AT_ONCE = 6
@@ -38,3 +40,15 @@ def test_a_server_lives_through_all_faults_of_sqlite(nursery, new_url, tmp_path)
     found = all_faults(nursery, new_url, tmp_path, names)
 
     assert {name: healing.verdict.examples for name, healing in found.items() if healing.verdict.faults} == {}
+
+
+@pytest.mark.parametrize("new_url", ["postgresql"], indirect=True)
+def test_a_server_that_starts_before_its_database_waits_for_it(nursery, new_url, tmp_path):
+    database = Postgres(new_url())
+    with database.running() as reached:
+        database.proxy.mode = Mode.BLACK_HOLE
+        server = Server(nursery, reached, tmp_path).start()
+        wait_until(lambda: database.proxy.connections, "a look for the database")
+        database.proxy.mode = Mode.PASS
+        server.wait_healthy()
+        server.close()
