@@ -207,9 +207,8 @@ def build(environment: Mapping[str, str]) -> tuple[Starlette, WorkflowRuns]:
                 try:
                     await stack.enter_async_context(runs)
                     break
-                except (
-                    StoreUnavailable
-                ):  # a server that starts before its database waits for it, however long that takes
+                except StoreUnavailable:
+                    # A server that starts before its database waits for it, however long that takes.
                     await asyncio.sleep(START_RETRY_S)
             yield
 

@@ -181,10 +181,10 @@ class Child:
         return self.status
 
     def _is_over(self) -> bool:
-        return self.status is not None or has_ended(self.pid)
+        return self.status is not None or is_gone(self.pid)
 
 
-def has_ended(pid: int) -> bool:
+def is_gone(pid: int) -> bool:
     """Whether a process is gone, or waits only for its status to be read."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -229,7 +229,7 @@ class Server:
         return time.monotonic() - self.started_at
 
     def _is_ready_or_begins_again(self) -> bool:
-        if has_ended(self.pid):
+        if is_gone(self.pid):
             said = self.log.read_text(errors="replace")[-2000:]
             assert "address already in use" in said, f"{self.name} has ended: {said}"
             self.wait()

@@ -48,7 +48,7 @@ def test_a_server_that_starts_before_its_database_waits_for_it(nursery, new_url,
     with database.running() as reached:
         database.proxy.mode = Mode.BLACK_HOLE
         server = Server(nursery, reached, tmp_path).start()
-        wait_until(lambda: database.proxy.connections, "a look for the database")
+        wait_until(lambda: database.proxy.connections >= 2, "a second look for the database")
         database.proxy.mode = Mode.PASS
         server.wait_healthy()
         server.close()
