@@ -68,13 +68,15 @@ class Postgres:
     @contextmanager
     def running(self) -> Iterator[str]:
         """Give the URL by which the server is to reach its database."""
-        with self.proxy.running():
+        try:
             # One role for all databases of the server, whoever is the first to want it.
             with contextlib.suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
                 self.admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(USER)))
             self.alter("OWNER TO {}", sql.Identifier(USER))
-            yield f"postgresql+psycopg://{USER}@127.0.0.1:{self.proxy.port}/{self.name}"
-        self.admin.close()
+            with self.proxy.running():
+                yield f"postgresql+psycopg://{USER}@127.0.0.1:{self.proxy.port}/{self.name}"
+        finally:
+            self.admin.close()
 
     def alter(self, what: str, *values: sql.Composable) -> None:
         statement = sql.SQL("ALTER DATABASE {} " + what)
