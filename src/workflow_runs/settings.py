@@ -35,7 +35,7 @@ class JournalSettings:
     batch_entries_max: int = 1_000  # one transaction; batches beyond 200 gain nothing (spec: performance, section 4)
     start_visible_after_s: float = 0.05  # a step's start is held back for a merge with its end at most this long
     retry_pause_s: float = 0.05  # first pause while the database fails; doubles up to retry_pause_max_s, with jitter
-    retry_pause_max_s: float = 2.0
+    retry_pause_max_s: float = 1.0  # with a connection attempt (2 s) it delays what goes on when the database is back
     close_timeout_s: float = 10.0  # at close, queued entries are written for at most this long
     # Of observed runs, which wait for nothing. While the database is away their entries go to a file:
     spool_after_s: float = 1.0  # when nothing was written for so long; what was recorded in it, a kill may take

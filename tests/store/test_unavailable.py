@@ -193,8 +193,9 @@ class TestOnPostgres:
             store.close()
 
     def test_no_wait_for_what_was_lost_outlasts_the_five_seconds_in_which_work_is_to_go_on(self):
-        assert postgresql.STATEMENT_S < postgresql.ANSWER_S < 5
-        assert postgresql.CONNECT_S + JournalSettings().retry_pause_max_s < 5
+        # A second and more is left for what comes after the wait, on a machine that has much to do.
+        assert postgresql.STATEMENT_S < postgresql.ANSWER_S < 4
+        assert postgresql.CONNECT_S + JournalSettings().retry_pause_max_s < 4
 
     def test_a_migration_whose_server_is_gone_does_not_wait_for_hours(self, postgres_url):
         connection = open_store(postgres_url, clock=Clock())._kind.connect_to_migrate()
@@ -218,6 +219,6 @@ class TestOnPostgres:
     def test_readers_cannot_write_and_cannot_ask_for_ever(self, record):
         record.ids()
         with record.store._reading().engine.connect() as connection:
-            assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "3500ms"
+            assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "3s"
             with pytest.raises(Exception, match="read-only"):
                 connection.exec_driver_sql("DELETE FROM workflow_runs")

@@ -33,8 +33,8 @@ from .writing import Bulk, WriterBase, divide, refuse_steps
 # Work is to go on within 5 s after the database is back. Whoever was waiting for an answer that was lost waits on until then, so a
 # statement, and a connection with the longest pause of the journal, have to be given up earlier.
 CONNECT_S = 2
-STATEMENT_S = 3.5  # of readers and of the writer: a batch takes milliseconds, and waits for locks of other batches
-ANSWER_S = 4.0  # without a word from the server, a statement is given up
+STATEMENT_S = 3.0  # of readers and of the writer: a batch takes milliseconds, and waits for locks of other batches
+ANSWER_S = 3.5  # without a word from the server, a statement is given up
 IDLE_IN_TRANSACTION_S = 5.0
 
 _DIALECT = sql.Dialect(
