@@ -6,12 +6,13 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
-from bench import busy, counting, footprint, growing, indexes, lists, pages, reading, throughput
+from bench import boot, busy, counting, footprint, growing, indexes, lists, pages, reading, throughput
 from bench.databases import databases
 from bench.report import machine
 
-PARTS = ("throughput", "busy", "growing", "counting", "indexes", "lists", "reading", "pages", "footprint")
+PARTS = ("throughput", "busy", "growing", "counting", "indexes", "lists", "reading", "pages", "boot", "footprint")
 
 
 def main() -> None:
@@ -36,50 +37,40 @@ def _report(options: argparse.Namespace, kinds: list[str], new: Callable[[str], 
     yield from machine()
     began = time.perf_counter()
     for kind in kinds:
-        if options.only in {None, "throughput"}:
-            _say(f"steps per second on {kind}")
-            clients = [1, 50] if options.quick else [1, 50, 200]
-            peers = [] if options.without_peers else list(throughput.PEERS.values())
-            yield ""
-            yield from throughput.measure(kind, new, clients, options.rounds or (2 if options.quick else 5), peers)
-        if options.only in {None, "busy"}:
-            _say(f"a busy loop on {kind}")
-            yield ""
-            yield from busy.measure(kind, new)
-        if options.only in {None, "growing"}:
-            _say(f"what must not grow on {kind}")
-            yield ""
-            yield from growing.measure(kind, new)
-        if options.only in {None, "counting"}:
-            _say(f"the rollup on {kind}")
-            yield ""
-            yield from counting.measure(kind, new)
-        if options.only in {None, "indexes"} and kind == "sqlite":
-            _say("indexes on sqlite")
-            yield ""
-            yield from indexes.measure(new)
-        if options.only in {None, "lists"}:
-            _say(f"lists on {kind}")
-            sizes = options.sizes or ([10_000] if options.quick else [10_000, 1_000_000])
-            yield ""
-            yield from lists.measure(kind, new, sizes)
-        if options.only in {None, "reading"}:
-            _say(f"reading on {kind}")
-            sizes = options.sizes or ([1_000, 10_000] if options.quick else [10_000, 1_000_000])
-            yield ""
-            yield from reading.measure(kind, new, sizes)
-        if options.only in {None, "pages"}:
-            _say(f"pages on {kind}")
-            yield ""
-            yield from pages.measure(kind, new, max(options.sizes or [10_000 if options.quick else 1_000_000]))
-        if options.only in {None, "footprint"}:
-            _say(f"bytes on {kind}")
-            yield ""
-            yield from footprint.stored(kind, new)
+        for part, measure in _parts(options, kind, new).items():
+            if options.only in {None, part}:
+                _say(f"{part} on {kind}")
+                yield ""
+                yield from measure()
     if options.only in {None, "footprint"}:
         yield ""
         yield from footprint.imports()
     _say(f"done in {time.perf_counter() - began:.0f} s")
+
+
+def _parts(options: argparse.Namespace, kind: str, new: Callable[[str], str]) -> dict[str, Callable[[], Iterator[str]]]:
+    """Return what is measured on one kind of database, in this order."""
+    quick = options.quick
+    sizes = options.sizes or ([1_000, 10_000] if quick else [10_000, 1_000_000])
+    clients = [1, 50] if quick else [1, 50, 200]
+    peers = [] if options.without_peers else list(throughput.PEERS.values())
+    rounds = options.rounds or (2 if quick else 5)
+    parts = {
+        "throughput": partial(throughput.measure, kind, new, clients, rounds, peers),
+        "busy": partial(busy.measure, kind, new),
+        "growing": partial(growing.measure, kind, new),
+        "counting": partial(counting.measure, kind, new),
+        "indexes": partial(indexes.measure, new),
+        "lists": partial(lists.measure, kind, new, sizes),
+        "reading": partial(reading.measure, kind, new, sizes),
+        "pages": partial(pages.measure, kind, new, max(sizes)),
+        "boot": partial(boot.measure, kind, new, max(sizes)),
+        "footprint": partial(footprint.stored, kind, new),
+    }
+    if kind != "sqlite":  # on PostgreSQL the server pays for indexes, and shares its CPU
+        del parts["indexes"]
+    assert set(parts) <= set(PARTS)
+    return parts
 
 
 def _say(text: str) -> None:
