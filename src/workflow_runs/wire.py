@@ -238,26 +238,27 @@ def run_json(run: Run, *, shown: bool, summary: bool = False, stack: bool = Fals
 
 def step_json(step: Step, *, shown: bool, stack: bool = False) -> Json:
     """Return a step: its last attempt in the original's members, and all attempts, oldest first, without their outputs."""
-    last = step.last
+    attempts = [_attempt_json(attempt, shown=shown, stack=stack) for attempt in step.attempts]
+    last = attempts[-1]
     return {
-        "id": step_id(step.run_id, step.step.name, step.step.key, step.step.occurrence, last.number),
+        "id": step_id(step.run_id, step.step.name, step.step.key, step.step.occurrence, step.last.number),
         "runId": step.run_id,
         "stepName": step.step.name,
         "sequence": step.sequence,
-        "status": STEP_STATUS[last.state].value,
-        "output": _raw(last.output) if shown else None,
-        "error": error_json(last.error, stack=stack) if shown else None,
-        "startedAt": time_text(last.started_at),
-        "completedAt": time_text(last.ended_at),
-        "durationMs": last.duration_ms,
-        "state": last.state.value,
-        "origin": last.origin.value,
+        "status": last["status"],
+        "output": _raw(step.last.output) if shown else None,
+        "error": last["error"],
+        "startedAt": last["startedAt"],
+        "completedAt": last["completedAt"],
+        "durationMs": last["durationMs"],
+        "state": last["state"],
+        "origin": last["origin"],
         "key": step.step.key,
         "occurrence": step.step.occurrence,
         "label": step.step.label(),
         "kind": step.kind.value,
         "effect": step.effect.value,
-        "attempts": [_attempt_json(attempt, shown=shown, stack=stack) for attempt in step.attempts],
+        "attempts": attempts,
     }
 
 
