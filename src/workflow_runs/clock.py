@@ -26,6 +26,7 @@ AUDIT_PREFIX = "wfra"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base32, lower case: the TypeID specification, v0.3
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 # To the digits that int(text, 32) reads; what is not in the alphabet becomes none (int would take capitals, "_" and blanks).
 _TO_PYTHON = dict.fromkeys(range(128), "!") | str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 
@@ -160,4 +161,4 @@ def step_id(run_id: str, name: str, key: str, occurrence: int, attempt: int) -> 
 
 
 def _base32(number: int) -> str:
-    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)])
