@@ -29,6 +29,8 @@ USERS = 100
 EVERY_MS = 1_250  # between two runs: a million are a fortnight
 STEPS = 5  # of the newest thousand runs; no list reads a step
 RUNS_WITH_STEPS = 1_000
+LONG_AGO = 500  # the run that many places from the end has LONG steps
+LONG = 1_000
 CHUNK = 10_000
 
 Row = tuple[object, ...]
@@ -84,7 +86,8 @@ def _tables(ids: list[str], source: random.Random) -> Iterator[dict[Table, list[
             )
             chunk[run_tags] += [_row(run_tags, {"tag": tag, "run_id": run_id}) for tag in tags]
             if run_id in with_steps:
-                chunk[steps] += [_row(steps, _step(run_id, number, started)) for number in range(STEPS)]
+                many = LONG if place == len(ids) - LONG_AGO else STEPS
+                chunk[steps] += [_row(steps, _step(run_id, number, started)) for number in range(many)]
         yield chunk
     yield {rollup: [(*key, 0, *counts) for key, counts in ended.items()]}
 

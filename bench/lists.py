@@ -4,15 +4,16 @@ best, which is what it costs when nothing else uses the machine.
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
-from bench.fill import COMMON_TAGS, END, NAMES, fill
+from bench.fill import COMMON_TAGS, END, LONG_AGO, NAMES, fill
 from bench.report import number, table
 from workflow_runs.clock import Clock
-from workflow_runs.model.records import Page, RunFilter
+from workflow_runs.model.records import Choice, Page, RunField, RunFilter
 from workflow_runs.model.states import RunStatus
 from workflow_runs.store.base import Store
 from workflow_runs.store.opening import open_store
@@ -33,6 +34,8 @@ def measure(kind: str, new: Callable[[str], str], sizes: list[int]) -> Iterator[
         began = time.perf_counter()
         ids = fill(url, size)
         filled_s = time.perf_counter() - began
+        gc.collect()
+        gc.freeze()  # what filling leaves in memory is not the reader's
         for name, question in {**_questions(store, ids), **_figures(store)}.items():
             times.setdefault(name, []).append(_ask(question))
         times.setdefault("(filling the tables, s)", []).append(number(filled_s))
@@ -46,7 +49,9 @@ def _questions(store: Store, ids: list[str]) -> dict[str, Question]:
         return lambda: store.list_runs(where, Page(PAGE, offset, after), payloads=False, total=total)
 
     middle = ids[len(ids) // 2]
-    newest = ids[-1]
+    newest = store.list_runs(RunFilter(), Page(1), payloads=False, total=False).runs[0]
+    failed = store.list_runs(RunFilter(statuses=(RunStatus.FAILED,)), Page(1), payloads=False, total=False).runs[0]
+    long = ids[-LONG_AGO]
     return {
         "first page": page(RunFilter()),
         "first page, with its total": page(RunFilter(), total=True),
@@ -58,11 +63,23 @@ def _questions(store: Store, ids: list[str]) -> dict[str, Question]:
         "common tag": page(RunFilter(tags=(COMMON_TAGS[0],))),
         "rare tag": page(RunFilter(tags=("order:77",))),
         "common tag and failed": page(RunFilter(tags=(COMMON_TAGS[0],), statuses=(RunStatus.FAILED,))),
+        "common tag, two hours": page(
+            RunFilter(tags=(COMMON_TAGS[0],), started_since=END - timedelta(hours=2), started_until=END)
+        ),
         "two tags": page(RunFilter(tags=(COMMON_TAGS[0], "order:77"))),
+        "two common tags that no run has both of": page(RunFilter(tags=tuple(COMMON_TAGS[:2]))),
+        "user": page(RunFilter(triggered_by_user_id="user-7")),
+        "correlation id": page(RunFilter(correlation_id=newest.correlation_id)),
+        "fingerprint": page(RunFilter(fingerprint=failed.fingerprint)),
+        "text in errors that is nowhere, of a week": page(
+            RunFilter(choices=(Choice(RunField.ERROR_TEXT, ("nowhere",)),), started_since=END - timedelta(days=7))
+        ),
         "middle page, by cursor": page(RunFilter(), after=middle),
         "failed, middle page, by cursor": page(RunFilter(statuses=(RunStatus.FAILED,)), after=middle),
         "first page with payloads": lambda: store.list_runs(RunFilter(), Page(PAGE), payloads=True, total=False),
-        "one run and its 5 steps": lambda: (store.get_run(newest), store.get_steps(newest)),
+        "one run and its 5 steps": lambda: (store.get_run(newest.id), store.get_steps(newest.id)),
+        "one run and its 1,000 steps": lambda: (store.get_run(long), store.get_steps(long)),
+        "the same without outputs": lambda: (store.get_run(long), store.get_steps(long, outputs=False)),
     }
 
 
