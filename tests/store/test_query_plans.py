@@ -235,6 +235,18 @@ def test_of_two_tags_the_rarer_leads_whichever_comes_first(record, monkeypatch):
         assert next(taken) < 1_500  # instructions; led by the other tag it is 10 for each of 600 runs
 
 
+def test_statement_is_made_once_for_all_pages_of_a_list(filled):
+    """Putting it together and finding what was compiled of it costs as much as asking."""
+    reader, where = filled.store._reading(), RunFilter(statuses=(RunStatus.FAILED,))
+    before = reader._list_statements.cache_info().misses
+    after, pages = None, 0
+    while after is not None or pages == 0:
+        found = filled.store.list_runs(where, Page(5, after=after), payloads=False, total=False)
+        after, pages = found.next_after, pages + 1
+    assert pages > 3
+    assert reader._list_statements.cache_info().misses - before == 2  # the first page, and all that go on from one
+
+
 def test_no_language_of_the_database_folds_other_letters_than_a_to_z(filled):
     """SQLite's lower() knows no others; that of PostgreSQL goes by the collation."""
     (statement, _), *_ = plans(filled, FILTERS["error"], Page(50))

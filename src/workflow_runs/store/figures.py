@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from ..clock import from_millis, run_id_floor, to_millis
 from ..model.figures import HISTOGRAM_ROWS_MAX, Bar, Histogram, Totals, WorkflowFigures
-from ..model.records import Page, RunFilter
+from ..model.records import RunFilter
 from ..model.states import RUN_STATUS, RunState, RunStatus, is_finished, states_of
 from .finding import Branch, Finder
 from .rollup import COUNT_COLUMNS, HALF_HOUR_MS, STATE_COLUMNS, half_hours, percentile
@@ -142,7 +142,7 @@ class Figures:
         branches = [] if where is None else self._finder.branches(where)
         if not branches:
             return [], False
-        ids = self._finder.page(branches, Page(limit=HISTOGRAM_ROWS_MAX)).subquery()
+        ids = self._finder.page(branches, HISTOGRAM_ROWS_MAX).subquery()
         number = slices.of_run(ids.c.id).label("slice")
         chosen = sa.select(number, runs.c.state, sa.func.count()).join_from(ids, runs, runs.c.id == ids.c.id)
         found = connection.execute(chosen.group_by(sa.text("slice"), runs.c.state)).all()

@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..clock import run_id_floor
-from ..model.records import Page, RunField, RunFilter, RunKind
+from ..model.records import RunField, RunFilter, RunKind
 from ..model.states import RunState
 from .conditions import COLUMNS, Asked, asked_of, error_says, input_has
 from .schema import DERIVED, DURATION_CLASSES_MS, NOT_SUCCEEDED, RESUMED, duration_class
@@ -37,6 +37,8 @@ _SLOW_MS = 10_000  # runs that take longer are few
 _TAGGED_MAX = 5_000  # runs of a tag that are counted, 0.2 ms, before it leads another one
 BRANCHES_MAX = 64  # queries that are merged; a filter by more names does without their index
 
+AFTER = sa.bindparam("after_id", type_=runs.c.id.type)  # the last id of the page before
+
 _NOT_SUCCEEDED, _DERIVED, _RESUMED = sa.text(NOT_SUCCEEDED), sa.text(DERIVED), sa.text(RESUMED)
 
 
@@ -47,14 +49,14 @@ class Branch:
         self.key = key
         self.conditions = conditions
 
-    def select(self, after: str | None = None) -> sa.Select[str]:
-        """Return the query; ``after`` leaves out the runs up to that id."""
+    def select(self, *, goes_on: bool = False) -> sa.Select[str]:
+        """Return the query; if it ``goes_on``, for the runs below the id that is given as ``AFTER``."""
         chosen = sa.select(self.key.label("id")).where(*self.conditions)
-        return chosen if after is None else chosen.where(self.key < after)
+        return chosen.where(self.key < AFTER) if goes_on else chosen
 
-    def select_first(self, count: int, after: str | None) -> sa.Select[str]:
+    def select_first(self, count: int, *, goes_on: bool) -> sa.Select[str]:
         """Return the query for the newest only."""
-        return sa.select(self.select(after).order_by(self.key.desc()).limit(count).subquery().c.id)
+        return sa.select(self.select(goes_on=goes_on).order_by(self.key.desc()).limit(count).subquery().c.id)
 
 
 class Finder:
@@ -67,17 +69,19 @@ class Finder:
     def __init__(self, *, has_statistics: bool) -> None:
         self._has_statistics = has_statistics
 
-    def page(self, branches: Sequence[Branch], page: Page) -> sa.Select[Any] | sa.CompoundSelect[Any]:
-        """Return the query for the ids of a page and, if there is one, of the run after it."""
-        count = page.limit + 1
+    def page(
+        self, branches: Sequence[Branch], limit: int, offset: int = 0, *, goes_on: bool = False
+    ) -> sa.Select[Any] | sa.CompoundSelect[Any]:
+        """Return the query for the ids of a page and, if there is one, of the run after it; if it ``goes_on``, below ``AFTER``."""
+        count = limit + 1
         if len(branches) == 1:
-            ids: sa.Select[Any] | sa.CompoundSelect[Any] = branches[0].select(page.after)
+            ids: sa.Select[Any] | sa.CompoundSelect[Any] = branches[0].select(goes_on=goes_on)
         elif self._has_statistics:
-            ids = sa.union_all(*(branch.select_first(page.offset + count, page.after) for branch in branches))
+            ids = sa.union_all(*(branch.select_first(offset + count, goes_on=goes_on) for branch in branches))
         else:
-            ids = sa.union_all(*(branch.select(page.after) for branch in branches))
+            ids = sa.union_all(*(branch.select(goes_on=goes_on) for branch in branches))
         chosen = ids.order_by(sa.desc("id")).limit(count)
-        return chosen.offset(page.offset) if page.offset else chosen
+        return chosen.offset(offset) if offset else chosen
 
     def count(self, branches: Sequence[Branch], cap: int = TOTAL_MAX) -> sa.Select[int]:
         """Return the query for the number of runs, which stops counting one above ``cap``."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
-from typing import TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
@@ -25,7 +26,7 @@ from . import rows
 from .database import Kind
 from .faults import Fault, unavailable
 from .figures import Figures, no_histogram
-from .finding import TOTAL_MAX, Finder
+from .finding import AFTER, TOTAL_MAX, Finder
 from .marks import NEWEST_RUN, read_marks
 from .statements import UNDONE_STATES
 from .tables import actions, audit, payloads, runs, steps
@@ -33,6 +34,9 @@ from .tables import actions, audit, payloads, runs, steps
 T = TypeVar("T")
 
 AUDIT_MAX = 1_000  # audit rows of one run that are read: nobody acts on one run a thousand times
+STATEMENTS_MAX = (
+    128  # of lists that are kept: the next page, or the same one a moment later, need not be put together again
+)
 _POOL_WAIT_S = 5.0
 
 # Statements that are asked again and again are whole, with their parameters by name: one that is put together at each question costs
@@ -64,6 +68,7 @@ class DatabaseReader:
         self._kind = kind
         self._finder = Finder(has_statistics=kind.has_statistics)
         self._figures = Figures(self._finder)
+        self._list_statements = lru_cache(STATEMENTS_MAX)(self._make_list_statements)
         self.engine = sa.create_engine(
             f"{kind.dialect}://",
             creator=kind.connect_to_read,
@@ -83,15 +88,17 @@ class DatabaseReader:
 
     def list_runs(self, where: RunFilter, page: Page, *, payloads: bool, total: bool = True) -> RunList:
         """See ``base.Questions``."""
-        branches = self._finder.branches(where)
-        if not branches or not _can_be_stored((*_texts(where), page.after or "")):
+        statements = self._list_statements(where, page.limit, page.offset, goes_on=page.after is not None)
+        if statements is None or not _can_be_stored((*_texts(where), page.after or "")):
             return RunList((), 0 if total else -1, total_capped=False, next_after=None)
+        finding, counting = statements
 
         def question(connection: sa.Connection) -> RunList:
-            ids = connection.execute(self._finder.page(branches, page)).scalars().all()
+            after = None if page.after is None else {AFTER.key: page.after}
+            ids = connection.execute(finding, after).scalars().all()
             shown = ids[: page.limit]
             found = self._runs(connection, shown, payloads=payloads)
-            counted = connection.execute(self._finder.count(branches)).scalar_one() if total else -1
+            counted = connection.execute(counting).scalar_one() if total else -1
             return RunList(
                 runs=found,
                 total=min(counted, TOTAL_MAX),
@@ -100,6 +107,15 @@ class DatabaseReader:
             )
 
         return self._ask(question)
+
+    def _make_list_statements(
+        self, where: RunFilter, limit: int, offset: int, *, goes_on: bool
+    ) -> tuple[sa.Select[Any] | sa.CompoundSelect[Any], sa.Select[int]] | None:
+        """Return the statements for the ids of a page and for the total; None where no run can match."""
+        branches = self._finder.branches(where)
+        if not branches:
+            return None
+        return self._finder.page(branches, limit, offset, goes_on=goes_on), self._finder.count(branches)
 
     def get_run(self, run_id: str, *, payloads: bool = True) -> Run | None:
         """See ``base.Questions``."""
