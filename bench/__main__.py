@@ -8,11 +8,23 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from bench import boot, busy, counting, footprint, growing, indexes, lists, pages, reading, throughput
+from bench import boot, busy, counting, footprint, growing, indexes, lists, observing, pages, reading, throughput
 from bench.databases import databases
 from bench.report import machine
 
-PARTS = ("throughput", "busy", "growing", "counting", "indexes", "lists", "reading", "pages", "boot", "footprint")
+PARTS = (
+    "throughput",
+    "observing",
+    "busy",
+    "growing",
+    "counting",
+    "indexes",
+    "lists",
+    "reading",
+    "pages",
+    "boot",
+    "footprint",
+)
 
 
 def main() -> None:
@@ -57,6 +69,7 @@ def _parts(options: argparse.Namespace, kind: str, new: Callable[[str], str]) ->
     rounds = options.rounds or (2 if quick else 5)
     parts = {
         "throughput": partial(throughput.measure, kind, new, clients, rounds, peers),
+        "observing": partial(observing.measure, kind, new, rounds),
         "busy": partial(busy.measure, kind, new),
         "growing": partial(growing.measure, kind, new),
         "counting": partial(counting.measure, kind, new),
