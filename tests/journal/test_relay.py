@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from workflow_runs.errors import EntryRejected, JournalClosed, QueueFull, StoreUnavailable
-from workflow_runs.journal import COPIED, Told
+from workflow_runs.journal import COPIED
 from workflow_runs.journal.spool import Spool
 from workflow_runs.model.entries import GapNoted, RunEnded
 from workflow_runs.model.entry_lines import to_line
@@ -40,8 +40,9 @@ class Sent(list):
     def __init__(self, journal):
         self.journal = journal
 
-    def send(self, *entries, lazy=False):
-        return [self.journal.unwaited.send(entry, Told(self.told, entry), lazy=lazy) for entry in entries]
+    def send(self, *entries):
+        """Return of each whether it is in the journal's queue."""
+        return [self.journal.unwaited.send(entry, self.told) is not None for entry in entries]
 
     def told(self, entry, outcome):
         self.append(outcome)
@@ -111,19 +112,6 @@ def test_what_waits_in_memory_when_the_outage_is_noticed_is_in_the_file_too(memo
     until(lambda: COPIED in sent)
 
 
-def test_a_lazy_entry_stays_before_what_follows_it(memory, spooling, step_started, step_ended):
-    journal = spooling(start_visible_after_s=DEADLINE_S)
-    away(memory)
-    sent = Sent(journal)
-    sent.send(step_ended(OTHER))
-    sent.send(step_started(RUN), lazy=True)
-    until_open(journal)
-    sent.send(step_ended(RUN))
-    memory.failures.clear()
-    assert journal.unwaited.wait(RUN, DEADLINE_S)
-    assert [entry for entry in memory.written if entry.run_id == RUN] == [step_started(RUN), step_ended(RUN)]
-
-
 def test_nobody_overtakes_while_outages_come_and_go(memory, spooling, step_ended):
     journal = spooling(spool_after_s=0.001)
     runs = [f"wfrn_01jz00000000000000000000{number:02}" for number in range(4)]
@@ -155,9 +143,11 @@ def test_a_queue_that_is_full_loses_nothing_while_the_file_has_room(memory, spoo
     memory.may_commit.clear()
     sent = Sent(journal)
     entries = [step_ended(RUN, number) for number in range(15)]
-    sent.send(*entries[:12])
+    sent.send(*entries[:11])
     until(lambda: not journal.unwaited._pending)
-    sent.send(*entries[12:])
+    for entry in entries[11:]:
+        sent.send(entry)
+        until(lambda: not journal.unwaited._pending)
     memory.may_commit.set()
     assert journal.unwaited.wait(RUN, DEADLINE_S)
     until(lambda: not journal.unwaited.is_open)
@@ -307,6 +297,26 @@ def test_what_is_refused_when_it_is_delivered_is_counted_and_marks_its_run(memor
     assert journal.unwaited.wait(RUN, DEADLINE_S)
     until(lambda: GapNoted(RUN) in memory.written)
     assert (journal.unwaited.lost_of(RUN), journal.stats().dropped) == (1, 1)
+
+
+def test_those_who_hold_something_back_are_asked_for_it_soon_and_at_the_end(memory, spooling, step_started):
+    journal = spooling(start_visible_after_s=0.01)
+
+    class Holder:
+        left = 3
+
+        def sweep(self, *, all_of_them=False):
+            self.left = 0 if all_of_them else self.left - 1
+            return self.left > 0
+
+    soon, late = Holder(), Holder()
+    assert journal.unwaited.hold_for(soon)
+    until(lambda: soon.left == 0)
+    late.left = 1_000_000
+    journal.unwaited.hold_for(late)
+    journal.close(DEADLINE_S)
+    assert late.left == 0
+    assert not journal.unwaited.hold_for(late)
 
 
 def test_those_who_owe_are_asked_when_there_is_room(memory, spooling, step_ended, folder):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import threading
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, TypeVar, TypeVarTuple
@@ -89,18 +88,12 @@ class WorkflowRunRecorder:
         self._clock = clock
         self._began = clock.monotonic()
         self._began_ms = clock.now_millis()
-        self.after_fork()
-        outbox.at_fork(self)
         self._sequence = 0
         self._uses: Counter[tuple[str, str]] = Counter()
         self._kept: set[StepKey] = set()  # on record before this recorder began: seeds
         self._open: dict[str, deque[StepHandle]] = {}
         self._ended: RunState | None = None
         self._failed: tuple[object, str] | None = None  # the last step that failed, and with what
-
-    def after_fork(self) -> None:
-        """Make what a forked child has to have anew; called by the journal."""
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<WorkflowRunRecorder {self.run_id}>"
@@ -123,9 +116,9 @@ class WorkflowRunRecorder:
         attempt = self._begun(step, sequence)
         handle = StepHandle(self, attempt)
         if self._is_recording(sequence):
-            with self._lock:
+            with self._outbox.lock:
                 self._open.setdefault(step.name, deque()).append(handle)
-            self._outbox.send(attempt.start(self.run_id, None), lazy=True)
+            self._outbox.hold(attempt)
         else:
             handle.is_open = False
         return handle
@@ -172,7 +165,7 @@ class WorkflowRunRecorder:
         self, handle: StepHandle, attempt: StepAttempt, state: StepState, *, output: Any = None, error: object = None
     ) -> bool:
         """End a step, once; for its handle."""
-        with self._lock:
+        with self._outbox.lock:
             was_open, handle.is_open = handle.is_open, False
             if was_open:
                 self._open[attempt.step.name].remove(handle)
@@ -188,7 +181,7 @@ class WorkflowRunRecorder:
             failure = describe(why, step_name=attempt.step.name)
             self._failed = (error, attempt.step.name)
         text = self._shown(output, f"the output of {attempt.step.label()}") if failure is None else None
-        return self._outbox.send(attempt.end(self.run_id, None, self._clock, state, text, failure))
+        return self._outbox.end(attempt.end(self.run_id, None, self._clock, state, text, failure))
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -223,7 +216,7 @@ class WorkflowRunRecorder:
     def _finish(self, state: RunState, *, result: Any = None, error: ErrorRecord | None = None) -> bool:
         if not self.created:
             return False
-        with self._lock:
+        with self._outbox.lock:
             before, self._ended = self._ended, self._ended or state
             self._failed = None
         if before is not None:
@@ -267,7 +260,7 @@ class WorkflowRunRecorder:
 
     def _take(self, name: object, key: object) -> tuple[StepKey, int]:
         pair = (fit(name, _LIMITS.name_length_max) or "unnamed", fit(key, _LIMITS.name_length_max))
-        with self._lock:
+        with self._outbox.lock:
             self._sequence += 1
             while True:
                 self._uses[pair] += 1
@@ -278,7 +271,7 @@ class WorkflowRunRecorder:
     def _take_kept(self, name: object, key: object) -> bool:
         """Whether the next step of that name is on record already, as the resume's seed; it is used up then."""
         pair = (fit(name, _LIMITS.name_length_max), fit(key, _LIMITS.name_length_max))
-        with self._lock:
+        with self._outbox.lock:
             step = StepKey(*pair, self._uses[pair] + 1)
             if step not in self._kept:
                 return False
@@ -295,7 +288,7 @@ class WorkflowRunRecorder:
 
     def _oldest(self, name: object) -> StepHandle | None:
         fitted = fit(name, _LIMITS.name_length_max)
-        with self._lock:
+        with self._outbox.lock:
             handles = self._open.get(fitted)
             if handles:
                 return handles[0]

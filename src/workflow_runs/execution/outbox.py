@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
-from ..errors import JournalClosed, RecordingError
-from ..journal import COPIED, Forks, Journal, Told, weight
-from ..model.entries import EndOutcome, Entry, GapNoted, RunEnded, StartRun
+from ..errors import JournalClosed, RecordingError, WorkflowRunsError
+from ..journal import COPIED, Journal, Settles, weight
+from ..model.entries import EndOutcome, Entry, GapNoted, RunEnded, StartRun, StepEnded
+from .attempt import StepAttempt
 
 _log = logging.getLogger("workflow_runs.recorder")
+
+_LOOK_S: Final = 0.05  # how often who waits for a begin looks whether the database is known to be away
 
 
 class Outbox:
@@ -31,18 +36,18 @@ class Outbox:
         self._is_gap_noted = False  # once is enough
         self._is_reported = False
         self.after_fork()
-        self.at_fork(self)
+        if self._relay is not None:
+            self._relay.forks.add(self)
 
     def after_fork(self) -> None:
-        """Make what a forked child has to have anew: what is on its way is the parent's."""
-        self._lock = threading.Lock()  # held while submitting, which does not wait: entries keep their order
-        self._settled = threading.Condition(self._lock)  # something is not on its way any more
-        self._on_way = 0  # in the journal's queue
-
-    def at_fork(self, holder: Forks) -> None:
-        """Have ``holder.after_fork`` called in a forked child."""
-        if self._relay is not None:
-            self._relay.forks.add(holder)
+        """Make what a forked child has to have anew: what is on its way, or held back, is the parent's."""
+        self.lock = threading.Lock()  # held while submitting, which does not wait: entries keep their order
+        self._paid = threading.Condition(self.lock)  # nothing is kept any more
+        self._last: Settles | None = None  # what the journal was given last: it writes in the order of giving
+        # Begins of steps, by sequence; those of the second have been held back for a while.
+        self._starts: dict[int, StepAttempt] = {}
+        self._late_starts: dict[int, StepAttempt] = {}
+        self._is_swept = False
 
     @property
     def lost(self) -> int:
@@ -50,66 +55,100 @@ class Outbox:
         refused = 0 if self._relay is None else self._relay.lost_of(self._run_id)
         return self._lost + len(self._kept) + refused
 
-    def send(self, entry: Entry, *, lazy: bool = False) -> bool:
+    def hold(self, attempt: StepAttempt) -> None:
+        """Hold the begin of a step back for a moment: most steps end before anybody could have seen it, and their end says it all."""
+        with self.lock:
+            if self._is_swept or (self._relay is not None and self._relay.hold_for(self)):
+                self._is_swept = True
+                self._starts[attempt.sequence] = attempt
+            else:
+                self._send(attempt.start(self._run_id, None))
+
+    def sweep(self, *, all_of_them: bool = False) -> bool:
+        """Send the begins that have been held back for a while, and return whether others are."""
+        with self.lock:
+            self._send_starts(self._late_starts)
+            self._late_starts, self._starts = self._starts, {}
+            if all_of_them:
+                self._send_starts(self._late_starts)
+            self._is_swept = bool(self._late_starts)
+            return self._is_swept
+
+    def _send_starts(self, attempts: dict[int, StepAttempt]) -> None:
+        for attempt in attempts.values():
+            self._send(attempt.start(self._run_id, None))
+        attempts.clear()
+
+    def end(self, entry: StepEnded) -> bool:
+        """Hand the end of a step over, in place of its begin if that is held back; see ``send``."""
+        with self.lock:
+            if self._starts.pop(entry.sequence, None) is None:
+                self._late_starts.pop(entry.sequence, None)
+            return self._send(entry)
+
+    def send(self, entry: Entry) -> bool:
         """Hand an entry over and return whether it was taken. It is not durable yet."""
-        with self._lock:
-            try:
-                if self._kept or self._has_gap:
-                    self._send_kept()
-                self._submit(entry, lazy=lazy)
-            except Exception as error:  # noqa: BLE001  # recording never breaks what is recorded
-                self._lose(entry, error)
-                return False
-            return True
+        with self.lock:
+            return self._send(entry)
+
+    def _send(self, entry: Entry) -> bool:
+        try:
+            if self._kept or self._has_gap:
+                self._send_kept()
+            self._submit(entry)
+        except Exception as error:  # noqa: BLE001  # recording never breaks what is recorded
+            self._lose(entry, error)
+            return False
+        return True
 
     def lose(self, what: str) -> None:
         """Count something that was not even tried."""
-        with self._lock:
+        with self.lock:
             self._count(what)
 
     def note_gap(self, what: str) -> None:
         """Say that something of the run is missing from the record."""
-        with self._lock:
+        with self.lock:
             self._report("%s of run %s is missing from the record", what, self._run_id)
             self._has_gap = not self._is_gap_noted
             self._try_kept()
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything taken is durable; False when it is not within the time, or something was lost."""
-        with self._lock:
-            self._try_kept()
         relay = self._relay
         if relay is None:
             return self.lost == 0
-        relay.hurry(self._run_id)
         until = relay.now() + timeout_s
-        with self._settled:
-            self._settled.wait_for(self._is_settled, timeout_s)
-        return relay.wait(self._run_id, until - relay.now()) and self._on_way == 0 and self.lost == 0
+        with self.lock:
+            self._send_starts(self._late_starts)
+            self._send_starts(self._starts)
+            self._try_kept()
+            self._paid.wait_for(lambda: relay.is_closed or not self._kept, timeout_s)
+            last = self._last
+        is_settled = last is None or _is_done(last, until - relay.now())
+        return relay.wait(self._run_id, until - relay.now()) and is_settled and self.lost == 0
 
     def wait_for_begin(self, timeout_s: float) -> bool:
         """Wait until everything taken is durable, but not for a database that is away; False when it is not durable."""
-        relay = self._relay
-        if relay is None or relay.is_open:
+        relay, last = self._relay, self._last
+        if relay is None or last is None:
             return False
-        relay.hurry(self._run_id)
-        with self._settled:
-            return self._settled.wait_for(lambda: self._on_way == 0 or relay.is_open, timeout_s) and not relay.is_open
+        until = relay.now() + timeout_s
+        while not last.done and not relay.is_open and (left := until - relay.now()) > 0:
+            _is_done(last, min(left, _LOOK_S))
+        return last.done and not relay.is_open
 
     def pay(self) -> None:
         """Send what was kept, if there is room now."""
-        with self._lock:
+        with self.lock:
             self._try_kept()
 
-    def _is_settled(self) -> bool:
-        assert self._relay is not None, "something is waited for"
-        return self._on_way == 0 and (self._relay.is_closed or not self._kept)
-
-    def _submit(self, entry: Entry, *, lazy: bool = False) -> None:
+    def _submit(self, entry: Entry) -> None:
         if self._relay is None:
             raise RecordingError("there is nothing to record to")
-        if self._relay.send(entry, Told(self._told, entry), lazy=lazy):
-            self._on_way += 1
+        receipt = self._relay.send(entry, self._told)
+        if receipt is not None:
+            self._last = receipt
 
     def _send_kept(self) -> None:
         while self._kept:
@@ -120,7 +159,7 @@ class Outbox:
             self._has_gap, self._is_gap_noted = False, True
         if self._relay is not None:
             self._relay.paid(self)
-        self._settled.notify_all()
+        self._paid.notify_all()
 
     def _try_kept(self) -> None:
         try:
@@ -135,22 +174,16 @@ class Outbox:
         assert self._relay is not None, "something was sent"
         if outcome is not COPIED:
             self._relay.settled(entry)
-        is_lost = isinstance(outcome, BaseException) and not (
-            isinstance(outcome, JournalClosed) and self._relay.keep(entry)
-        )
         if isinstance(outcome, EndOutcome) and not outcome.changed:
             _log.warning("run %s had ended as %s already; a later end changed nothing", self._run_id, outcome.state)
-        with self._lock:
-            if is_lost and isinstance(entry, GapNoted):
+        if not isinstance(outcome, BaseException) or (isinstance(outcome, JournalClosed) and self._relay.keep(entry)):
+            return
+        with self.lock:
+            if isinstance(entry, GapNoted):
                 self._is_gap_noted = False
-            elif is_lost:
+            else:
                 self._count(type(outcome).__name__)
-            elif (self._kept or self._has_gap) and outcome is not COPIED:
-                self._try_kept()  # something was written, so there is room again
-            if outcome is not COPIED:
-                self._on_way -= 1
-            if self._on_way == 0 or outcome is COPIED:
-                self._settled.notify_all()
+                self._try_kept()
 
     def _lose(self, entry: Entry, error: Exception) -> None:
         if isinstance(entry, StartRun | RunEnded):
@@ -188,3 +221,10 @@ def _without_payload(entry: StartRun | RunEnded) -> StartRun | RunEnded:
     if isinstance(entry, StartRun):
         return replace(entry, request=replace(entry.request, input=None))
     return replace(entry, result=None)
+
+
+def _is_done(receipt: Settles, timeout_s: float) -> bool:
+    """Wait for a receipt, and return whether it was settled in time; as what does not matter."""
+    with suppress(WorkflowRunsError):
+        receipt.result(max(0.0, timeout_s))
+    return receipt.done

@@ -30,7 +30,7 @@ file;
 ``journal`` the journal.
 """
 
-from .gate import COPIED, Forks, Told, weight
+from .gate import COPIED, Settles, weight
 from .journal import Journal, JournalStats, Receipt
 
-__all__ = ["COPIED", "Forks", "Journal", "JournalStats", "Receipt", "Told", "weight"]
+__all__ = ["COPIED", "Journal", "JournalStats", "Receipt", "Settles", "weight"]

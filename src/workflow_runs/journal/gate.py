@@ -13,10 +13,20 @@ from typing import Final, Protocol, TypeAlias
 from weakref import WeakSet
 
 from ..errors import JournalClosed, QueueFull
-from ..model.entries import ClaimRuns, Entry, GapNoted, Heartbeat, RegisterExecutor, RunEnded, StartRun, StepEnded
+from ..model.entries import (
+    ClaimRuns,
+    Entry,
+    GapNoted,
+    Heartbeat,
+    RegisterExecutor,
+    RunEnded,
+    StartRun,
+    StepEnded,
+    StepStarted,
+)
 from ..settings import JournalSettings
 from ..store.base import Outcome
-from .queue import Queued
+from .queue import NEVER, Queued
 from .spool import default_folder
 
 _log = logging.getLogger(__name__)
@@ -27,11 +37,19 @@ COPIED: Final[Outcome] = object()  # told of an entry that is in a file too: the
 _DEBTORS_MAX: Final = 10_000  # what more of them owe is counted and logged, and that is all
 _HEAVY: Final = 4_000  # characters: payloads below are bounded by the number of entries
 
+_STEPS: Final = {StepStarted, StepEnded}
+
 Tell: TypeAlias = Callable[[Outcome], None]
 
 
 class Told(partial[None]):
     """Who is told of an entry that the relay may take back: called with its outcome, with ``MOVED`` or with ``COPIED``."""
+
+    __slots__ = ()
+
+
+class Quiet(Told):
+    """The same, of whom the plain outcome of a step (None) is kept: there is nothing to be done about it."""
 
     __slots__ = ()
 
@@ -44,6 +62,14 @@ class Forks(Protocol):
         ...
 
 
+class Holder(Protocol):
+    """Who holds back the begins of steps."""
+
+    def sweep(self, *, all_of_them: bool = False) -> bool:
+        """Send those that have been held back long enough, and return whether others are."""
+        ...
+
+
 class Debtor(Protocol):
     """Who has kept entries for which there was no room."""
 
@@ -52,15 +78,28 @@ class Debtor(Protocol):
         ...
 
 
+class Settles(Protocol):
+    """A receipt of the journal."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the outcome is there."""
+        ...
+
+    def result(self, timeout_s: float | None = None) -> Outcome:
+        """Wait for the outcome."""
+        ...
+
+
 class Writes(Protocol):
     """What the relay needs of the journal."""
 
-    def submit(self, entry: Entry, *, lazy: bool = False, tell: Tell | None = None) -> object:
+    def submit(self, entry: Entry, *, tell: Tell | None = None) -> Settles:
         """Queue an entry."""
         ...
 
     def take_back(self, told_by: type[partial[None]]) -> tuple[list[Queued], list[Queued]]:
-        """Take out what waits, and return what the store is being given, and what waited; of those that are told by such a one."""
+        """Take out what waits and settle it as ``MOVED``; of what such a one is told of. Return what is in the store's hands, and that."""
         ...
 
     def count_dropped(self) -> None:
@@ -69,10 +108,6 @@ class Writes(Protocol):
 
     def tries_for_s(self) -> float:
         """Return for how long the oldest entry that is being written has been tried; 0 if none is."""
-        ...
-
-    def hurry(self, run_id: str) -> None:
-        """Write what is held back, now."""
         ...
 
     def is_idle(self) -> bool:
@@ -109,6 +144,7 @@ class Gate(ABC):
         self._characters_max = settings.unwaited_characters_max
         self._bytes_max = settings.spool_bytes_max
         self._open_after_s = settings.spool_after_s
+        self._sweep_s = settings.start_visible_after_s / 2  # what is held back for one sweep and not for two
         self._database = database
         self._folder = (settings.spool_folder or default_folder(database)) if settings.spool_bytes_max else None
         self.now = now
@@ -133,6 +169,8 @@ class Gate(ABC):
         self._waits: Counter[str] = Counter()  # entries of each run that are pending, in the file or in flight
         self._lost: Counter[str] = Counter()  # entries of each run that were refused after they had been taken
         self._debtors: dict[Debtor, None] = {}  # the longest in debt first
+        self._holders: dict[Holder, None] = {}
+        self._sweep_at = NEVER
 
     @abstractmethod
     def _run(self) -> None:
@@ -140,8 +178,10 @@ class Gate(ABC):
 
     # --- in ---------------------------------------------------------------------------------------------------------
 
-    def send(self, entry: Entry, tell: Told, *, lazy: bool = False) -> bool:
-        """Take an entry. True: it is in the journal's queue, and ``tell`` is called; False: it is here, see ``wait``.
+    def send(self, entry: Entry, tell: Callable[[Entry, Outcome], None]) -> Settles | None:
+        """Take an entry, and return its receipt if it is in the journal's queue; None: it is here, see ``wait``.
+
+        ``tell`` is called with what becomes of it there, on the thread that settles it; of a step that was written it is not.
 
         Raises:
             QueueFull: there is no room for it, neither there nor in memory.
@@ -154,17 +194,31 @@ class Gate(ABC):
                 self._arm()
             if not self.is_open:
                 if self._characters + heavy <= self._characters_max // 2:  # the file is to have some room in memory too
+                    kind = Quiet if not heavy and type(entry) in _STEPS else Told
                     try:
-                        self._journal.submit(entry, lazy=lazy, tell=tell)
+                        receipt = self._journal.submit(entry, tell=kind(tell, entry))
                     except QueueFull:
                         if self._thread is None:
                             raise
                     else:
                         self._characters += heavy
-                        return True
+                        return receipt
                 self._open("it has no room")
             self._take(entry, heavy)
-            return False
+            return None
+
+    def hold_for(self, holder: Holder) -> bool:
+        """Sweep the holder until it holds nothing. False: there is no thread to do it."""
+        with self._lock:
+            if not self._armed:
+                self._arm()
+            if self._thread is None or self.is_closed:
+                return False
+            self._holders[holder] = None
+            if self._sweep_at == NEVER:
+                self._sweep_at = self.now() + self._sweep_s
+                self._stir()
+            return True
 
     def _take(self, entry: Entry, heavy: int) -> None:
         if self.is_closed:
@@ -247,10 +301,6 @@ class Gate(ABC):
         """Return how many entries of a run were refused after they had been taken."""
         return self._lost[run_id] if self._lost else 0
 
-    def hurry(self, run_id: str) -> None:
-        """Have the journal write now what it holds back of a run."""
-        self._journal.hurry(run_id)
-
     def wait(self, run_id: str, timeout_s: float) -> bool:
         """Wait until no entry of the run is here; False when one still is after the time."""
         with self._delivered:
@@ -270,6 +320,8 @@ class Gate(ABC):
 
         A database that is away is not waited for: what waits for it goes to the file at once.
         """
+        for holder in tuple(self._holders):
+            holder.sweep(all_of_them=True)
         for debtor in tuple(self._debtors):
             debtor.pay()
         with self._delivered:

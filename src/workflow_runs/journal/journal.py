@@ -30,6 +30,7 @@ from ..errors import (
 from ..model.entries import Entry
 from ..settings import JournalSettings
 from ..store.base import Outcome, Store, StoreWriter
+from .gate import MOVED, Quiet
 from .lead import Lead
 from .loops import LoopSide
 from .queue import PENDING, Queued, describe, wake
@@ -301,18 +302,23 @@ class Journal:
     # --- what the relay asks ----------------------------------------------------------------------------------------
 
     def take_back(self, told_by: type[partial[None]]) -> tuple[list[Queued], list[Queued]]:
-        """Take out of the queue what such a one is told of, and return what of it the store is being given, and what waited."""
+        """Take out of the queue what such a one is told of, settled as ``MOVED``, and return what the store is being given, and that.
+
+        Whoever waits for what was taken out is still to be woken.
+        """
         lead = self._lead
         with lead.lock:
             flying, waiting = (
                 [
                     item
                     for item in items
-                    if item.outcome is PENDING and item.waiters and type(item.waiters[0]) is told_by
+                    if item.outcome is PENDING and item.waiters and isinstance(item.waiters[0], told_by)
                 ]
                 for items in (lead.batch, lead.queue.items())
             )
             lead.queue.remove(waiting)
+            for item in waiting:
+                item.outcome = MOVED
             lead.changed.notify_all()
         return flying, waiting
 
@@ -320,13 +326,6 @@ class Journal:
         """Return for how long the oldest entry that is being written has been tried; 0 if none is."""
         since = self._lead.trying_since
         return 0.0 if since is None else max(0.0, self._now() - since)
-
-    def hurry(self, run_id: str) -> None:
-        """Write what is held back of a run, and what waits for a thread to come, now."""
-        with self._lead.lock:
-            self._lead.queue.release(run_id)
-            self._lead.queue.hurry()
-            self._lead.rouse()
 
     def is_idle(self) -> bool:
         """Whether nothing waits and nothing is being written."""
@@ -368,7 +367,9 @@ class Journal:
             for item, outcome in zip(batch, outcomes, strict=True):
                 if item.outcome is PENDING:  # not given up meanwhile
                     item.outcome = outcome
-                    if item.waiters is not None:
+                    if item.waiters is not None and (
+                        outcome is not None or type(item.waiters[0]) is not Quiet or len(item.waiters) > 1
+                    ):
                         woken.append(item)
         wake(woken)
         if failed:

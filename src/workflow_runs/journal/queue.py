@@ -158,7 +158,11 @@ class Queue:
 
 
 def wake(items: Iterable[Queued]) -> None:
-    """Tell those who wait for entries that have an outcome now: threads, each event loop once, then functions."""
+    """Tell those who wait for entries that have an outcome now: functions, threads, each event loop once.
+
+    Functions first: who is woken may count on what they have taken note of.
+    """
+    locks: list[threading.Lock] = []
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Outcome], Outcome]]] = {}
     calls: list[tuple[Callable[[Outcome], None], Outcome]] = []
     for item in items:
@@ -168,18 +172,20 @@ def wake(items: Iterable[Queued]) -> None:
             elif callable(waiter):
                 calls.append((waiter, item.outcome))
             else:
-                waiter.release()
+                locks.append(waiter)
+    for tell, outcome in calls:
+        try:
+            tell(outcome)
+        except Exception as error:  # noqa: BLE001  # whoever wrote it, the others are told all the same
+            _log.error("a function that is told of outcomes raised %s", describe(error))
+    for lock in locks:
+        lock.release()
     for loop, pairs in by_loop.items():
         try:
             loop.call_soon_threadsafe(_set_outcomes, pairs)
         except RuntimeError:
             # The loop was closed meanwhile, so nobody waits there any more. What was written stays written.
             _log.debug("an event loop was closed before it could be told of %d entries", len(pairs))
-    for tell, outcome in calls:
-        try:
-            tell(outcome)
-        except Exception as error:  # noqa: BLE001  # whoever wrote it, the others are told all the same
-            _log.error("a function that is told of outcomes raised %s", describe(error))
 
 
 def _set_outcomes(pairs: Iterable[tuple[asyncio.Future[Outcome], Outcome]]) -> None:

@@ -36,8 +36,8 @@ from ..errors import JournalClosed, RecordingError
 from ..model.entries import Entry, GapNoted
 from ..model.entry_lines import from_line, to_line
 from ..store.base import Outcome
-from .gate import COPIED, MOVED, Gate, Told, run_of, weight
-from .queue import Queued, describe as describe_error
+from .gate import COPIED, Gate, Told, run_of, weight
+from .queue import NEVER, Queued, describe as describe_error, wake
 from .spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -120,6 +120,7 @@ class Relay(Gate):
         if ends:
             return is_busy or not self._give_up()
         is_busy = self._fly() or is_busy
+        self._sweep()
         self._collect()
         sleep_s = self._look_after()
         if not is_busy:
@@ -129,7 +130,8 @@ class Relay(Gate):
     def _sleep(self, seconds: float | None) -> None:
         with self._lock:
             if not self._has_news:
-                self._changed.wait(seconds)
+                due_s = self._sweep_at - self.now()
+                self._changed.wait(seconds if due_s == NEVER else due_s if seconds is None else min(seconds, due_s))
 
     def _look_after(self) -> float | None:
         """Open or close as the journal does, and return for how long there is nothing to look at."""
@@ -147,6 +149,20 @@ class Relay(Gate):
                 self._armed = False
                 return _SCAN_S if self._watching else None
             return max(_ROOM_S, self._open_after_s - tries_for_s)
+
+    def _sweep(self) -> None:
+        """Have begins of steps sent that are not to be held back any longer."""
+        if self._sweep_at > self.now():
+            return
+        with self._lock:
+            holders, self._holders = self._holders, {}
+            self._sweep_at = NEVER
+        rest = [holder for holder in holders if holder.sweep()]
+        with self._lock:
+            for holder in rest:
+                self._holders[holder] = None
+            if self._holders:
+                self._sweep_at = self.now() + self._sweep_s
 
     def _collect(self) -> None:
         """Have those pay for whom there is room."""
@@ -201,7 +217,7 @@ class Relay(Gate):
                 self._lost[run_id] += 1
             if not isinstance(entry, GapNoted):
                 with suppress(RecordingError):
-                    self.send(GapNoted(run_id), Told(_ignore))
+                    self.send(GapNoted(run_id), _ignore)
 
     @property
     def has_copies(self) -> bool:
@@ -225,7 +241,7 @@ class Relay(Gate):
             self._pending.extendleft(item.entry for item in reversed(items))
         if copies:
             _tell(flying, COPIED)
-        _tell(waiting, MOVED)
+        wake(waiting)
 
     def _write(self) -> bool:
         """Write what is pending to the file; True if something was."""
@@ -417,5 +433,5 @@ def _tell(items: Iterable[Queued], outcome: Outcome) -> None:
                 waiter(outcome)
 
 
-def _ignore(_outcome: Outcome) -> None:
+def _ignore(_entry: Entry, _outcome: Outcome) -> None:
     """A note of a gap: there is nothing to be done about it."""
