@@ -34,6 +34,7 @@ Ts = TypeVarTuple("Ts")
 
 _log = logging.getLogger("workflow_runs.recorder")
 _LIMITS: Final = Limits()
+_NAME_MAX: Final = _LIMITS.name_length_max
 
 
 class StepHandle:
@@ -117,7 +118,10 @@ class WorkflowRunRecorder:
         handle = StepHandle(self, attempt)
         if self._is_recording(sequence):
             with self._outbox.lock:
-                self._open.setdefault(step.name, deque()).append(handle)
+                handles = self._open.get(step.name)
+                if handles is None:
+                    handles = self._open[step.name] = deque()
+                handles.append(handle)
             self._outbox.hold(attempt)
         else:
             handle.is_open = False
@@ -259,9 +263,12 @@ class WorkflowRunRecorder:
         return StepAttempt(step, 1, sequence, StepKind.STEP, EffectClass.UNSAFE, None, now_ms, now)
 
     def _take(self, name: object, key: object) -> tuple[StepKey, int]:
-        pair = (fit(name, _LIMITS.name_length_max) or "unnamed", fit(key, _LIMITS.name_length_max))
+        pair = (fit(name, _NAME_MAX) or "unnamed", fit(key, _NAME_MAX))
         with self._outbox.lock:
             self._sequence += 1
+            if not self._kept:
+                self._uses[pair] = uses = self._uses[pair] + 1
+                return StepKey(*pair, uses), self._sequence
             while True:
                 self._uses[pair] += 1
                 step = StepKey(*pair, self._uses[pair])
@@ -308,6 +315,8 @@ class WorkflowRunRecorder:
 
 def fit(text: object, length_max: int) -> str:
     """Make a name fit to be recorded: an odd name must not cost the record, let alone the business."""
+    if not text and type(text) is str:  # most keys
+        return ""
     fitted = clean(text) if isinstance(text, str) else show(text).text
     return fitted if len(fitted) <= length_max else fitted[: length_max - 3] + "..."
 
