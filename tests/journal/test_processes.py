@@ -108,6 +108,96 @@ assert os.waitpid(pid, 0)[1] == 0
     assert names() == ["run-0", "run-1", "run-2"]
 
 
+OBSERVE = """
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from workflow_runs.execution.recorder import begin_workflow_run
+
+def observe(name, steps=3):
+    recorder = begin_workflow_run(journal, workflow_name=name)
+    for number in range(steps):
+        recorder.step('step', int, number)
+    recorder.complete()
+    return recorder
+"""
+
+
+def test_children_forked_while_others_record_neither_hang_nor_write_what_is_not_theirs(database_url, names):
+    program = """
+import logging
+logging.disable()  # a slow machine's commits are spoken of
+shared = begin_workflow_run(journal, workflow_name='shared')
+stop = threading.Event()
+
+def hammer():
+    while not stop.wait(0.002):
+        shared.start_step('step').complete()
+
+threads = [threading.Thread(target=hammer) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for number in range(10):
+    pid = os.fork()
+    if pid == 0:
+        shared.step('in the child', int)  # its lock may have been held when the process was forked
+        done = observe(f'child {number}').flush(60)
+        os._exit(0 if done else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+stop.set()
+for thread in threads:
+    thread.join()
+shared.complete()
+"""
+    assert run_process(database_url, OBSERVE + program) == 0
+    assert names() == sorted(["shared", *(f"child {number}" for number in range(10))])
+
+
+def test_runs_observed_in_a_thread_pool_are_complete_when_the_interpreter_ends(database_url, names, store):
+    program = """
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(observe, [f'run-{number:02}' for number in range(40)]))
+"""
+    assert run_process(database_url, OBSERVE + program) == 0
+    assert names() == [f"run-{number:02}" for number in range(40)]
+    from workflow_runs.model.records import Page, RunFilter
+    from workflow_runs.model.states import RunState
+
+    runs = store.list_runs(RunFilter(), Page(limit=200), payloads=False).runs
+    assert {(run.state, run.has_gap) for run in runs} == {(RunState.SUCCEEDED, False)}
+    assert [len(store.get_steps(run.id)) for run in runs] == [3] * 40
+
+
+def test_children_of_a_process_pool_record_for_themselves(database_url, names):
+    program = """
+def work(number):
+    return observe(f'run-{number}').flush(60)
+
+observe('before')
+with ProcessPoolExecutor(2) as pool:
+    assert all(pool.map(work, range(6)))
+"""
+    assert run_process(database_url, OBSERVE + program) == 0
+    assert names() == ["before", *(f"run-{number}" for number in range(6))]
+
+
+@pytest.mark.parametrize(
+    "entry", ["observe('observed')", "journal.submit(start('awaited'))"], ids=["observed", "awaited"]
+)
+def test_an_interpreter_ends_in_time_although_the_database_never_answers(entry):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as never:
+        url = f"postgresql+psycopg://u@127.0.0.1:{never.getsockname()[1]}/runs"
+        program = f"""
+from workflow_runs.settings import JournalSettings
+import logging
+logging.disable()
+journal = Journal(open_store(sys.argv[1], clock=clock), JournalSettings(close_timeout_s=0.1, spool_bytes_max=0))
+{entry}
+"""
+        assert run_process(url, OBSERVE + program) == 0  # run_process gives up after two minutes
+
+
 def test_a_child_forked_out_of_a_running_event_loop_begins_anew(database_url, names):
     program = """
 async def main():

@@ -42,6 +42,7 @@ _UNWAITED_S: Final = 0.01  # time for a thread to come and lead before the write
 _STRIKES_MAX: Final = 3  # how often an entry may make the store raise something unexpected
 _SAME_AGAIN: Final = 2  # how often a batch may fail before a smaller one is tried
 _JOIN_S: Final = 1.0
+_FORK_WAIT_S: Final = 1.0
 
 
 class Receipt(Queued):
@@ -121,12 +122,19 @@ class Journal:
         self._abandoned: list[StoreWriter] = []
         self.unwaited = Relay(self, self._settings, store.url, self._now)  # the way of entries that nobody waits for
         self._begin()
-        os.register_at_fork(after_in_child=partial(_after_fork, weakref.ref(self)))
+        journal = weakref.ref(self)
+        os.register_at_fork(
+            before=partial(_around_fork, journal, Journal.before_fork),
+            after_in_parent=partial(_around_fork, journal, Journal.after_fork_in_parent),
+            after_in_child=partial(_around_fork, journal, Journal.after_fork),
+        )
 
     def _begin(self) -> None:
         """Set up what a forked child has to have anew."""
         self._lead = Lead(self._now, self._settings.batch_entries_max)
         self._writer: StoreWriter | None = None  # used by the leader alone
+        self._commits_now = threading.Lock()
+        self._is_held_for_fork = False
         self._thread: threading.Thread | None = None
         self._sides: dict[asyncio.AbstractEventLoop, LoopSide] = {}
         self._failed_in_a_row = 0  # attempts, since the last one that succeeded
@@ -344,7 +352,8 @@ class Journal:
         try:
             if self._writer is None:
                 self._writer = self._store.open_writer()
-            outcomes = self._writer.apply([item.entry for item in batch])
+            with self._commits_now:
+                outcomes = self._writer.apply([item.entry for item in batch])
             assert len(outcomes) == len(batch), "one outcome for each entry"
         except (StoreUnavailable, SchemaMismatch) as error:
             self._postpone(error)
@@ -539,6 +548,21 @@ class Journal:
             item.outcome = JournalClosed(f"the journal was closed while the database could not be used; {known}")
         return flying + waiting
 
+    def before_fork(self) -> None:
+        """Wait until nobody commits, for at most ``_FORK_WAIT_S``.
+
+        SQLite remembers in the memory of a process which of its connections holds the write lock. A child forked within a transaction would
+        see it held for ever, by a connection that nobody uses there.
+        """
+        if not self._lead.is_mine():
+            self._is_held_for_fork = self._commits_now.acquire(timeout=_FORK_WAIT_S)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._is_held_for_fork:
+            self._is_held_for_fork = False
+            self._commits_now.release()
+
     def after_fork(self) -> None:
         """Begin anew in a forked child: its own queue, locks, thread and connection.
 
@@ -554,7 +578,7 @@ class Journal:
         self.unwaited.after_fork()
 
 
-def _after_fork(reference: weakref.ref[Journal]) -> None:
+def _around_fork(reference: weakref.ref[Journal], then: Callable[[Journal], None]) -> None:
     journal = reference()
     if journal is not None:
-        journal.after_fork()
+        then(journal)
