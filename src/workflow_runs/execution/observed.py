@@ -174,7 +174,7 @@ class WorkflowRunRecorder:
             if was_open:
                 self._open[attempt.step.name].remove(handle)
         if not was_open:
-            if self.created:
+            if self.created and attempt.sequence <= _LIMITS.steps_per_run_max:
                 _log.warning(
                     "step %r of run %s had ended before; nothing was changed", attempt.step.label(), self.run_id
                 )
