@@ -55,7 +55,7 @@ class WorkflowInfo:
 class RecorderHealth:
     """How recording does in this process since it began."""
 
-    queued: int  # entries that wait to be written
+    queued: int  # entries that wait to be written, those in a spool included
     oldest_s: float | None  # for how long they have been tried already; None while nothing waits
     failures: int  # attempts to write that failed
     last_error: str | None  # class name of the last failure; kept after it healed

@@ -190,7 +190,7 @@ class DeskQuestions:
         except StoreUnavailable:
             database_ms = None
         return RecorderHealth(
-            queued=stats.queued,
+            queued=stats.queued + stats.spooled,
             oldest_s=stats.oldest_s,
             failures=stats.failures,
             last_error=stats.last_error,
