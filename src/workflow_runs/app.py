@@ -25,6 +25,7 @@ from .model.states import is_finished
 from .operations.desk import Desk
 from .operations.registry import Runner, WorkflowRunnerRegistry, workflow_runner
 from .settings import EngineSettings, JournalSettings, Limits
+from .store.base import Store
 from .store.opening import open_store
 
 _LAST_WRITES_S = 1.0  # after the drain time; a database that works needs a few milliseconds
@@ -44,6 +45,7 @@ class WorkflowRuns:
         execute: False: this process reads, and stores what is triggered here, but neither claims nor executes runs.
         registry: False: no registry at all; the acting operations answer that they are not configured.
         migrate: Create or upgrade the schema at ``start``. Default: yes on SQLite, no on PostgreSQL, where deployment does it.
+        store: Instead of the database of ``url``: a store of one's own, or one that a test has wrapped (``store.base``). Closed with this.
 
     Raises:
         ConfigurationError: the URL names no supported database, or two runners have one name.
@@ -63,11 +65,12 @@ class WorkflowRuns:
         journal_settings: JournalSettings | None = None,
         limits: Limits | None = None,
         clock: Clock | None = None,
+        store: Store | None = None,
     ) -> None:
         self.clock = clock or Clock()
         self.limits = limits or Limits()
         self.workflows: tuple[Workflow, ...] = tuple(workflows)
-        self.store = open_store(url, clock=self.clock)
+        self.store: Store = open_store(url, clock=self.clock) if store is None else store
         journal_settings = journal_settings or JournalSettings()
         engine_settings = engine_settings or EngineSettings()
         self._close_timeout_s, self._drain_s = journal_settings.close_timeout_s, engine_settings.drain_s
@@ -83,7 +86,7 @@ class WorkflowRuns:
         self.registry = self._registry(tuple(runners)) if registry else None
         self.desk = Desk(self.store, self.journal, self.registry, self.engine, clock=self.clock, limits=self.limits)
         self._execute = execute
-        self._migrate = url.startswith("sqlite") if migrate is None else migrate
+        self._migrate = self.store.url.startswith("sqlite") if migrate is None else migrate
         self._waiting: dict[str, set[Callable[[], object]]] = {}  # run id -> what wakes those who wait for its end
         self._lock = threading.Lock()
         self._started = False
