@@ -29,3 +29,7 @@ def loaded_by(statement):
 
 def test_importing_the_package_loads_no_heavy_library():
     assert not loaded_by("import workflow_runs") & HEAVY
+
+
+def test_the_pytest_plugin_loads_nothing_of_the_package_but_itself():
+    assert not loaded_by("import workflow_runs.testing.plugin") & HEAVY

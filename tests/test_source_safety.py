@@ -145,4 +145,4 @@ def test_who_decides_reads_no_clock():
 
 
 def test_only_the_journal_takes_a_writer_from_a_store():
-    assert places(takes_writer, but=("journal/", "store/")) == []
+    assert places(takes_writer, but=("journal/", "store/", "testing/")) == []
