@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .clocks import FakeClock as FakeClock
     from .effects import Effect as Effect, EffectLedger as EffectLedger
     from .events import Events as Events
     from .lives import World as World, settled as settled
@@ -29,6 +30,7 @@ _HOMES = {
     "Effect": "effects",
     "EffectLedger": "effects",
     "Events": "events",
+    "FakeClock": "clocks",
     "Moment": "points",
     "Point": "points",
     "ResumeReport": "proofs",
