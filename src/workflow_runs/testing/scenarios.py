@@ -27,6 +27,9 @@ class Toll:
     acknowledged: int = 0  # runs that a caller had been told of when the process died
     recorded: int = 0  # steps that were on record as done when it died
     repeated: list[str] = field(default_factory=list)  # steps that were cut off between deed and record, and done again
+    repeated_at_once: int = (
+        0  # the most of them after one kill: 1 where steps come one after the other, each on record before the next
+    )
     violations: list[str] = field(default_factory=list)
 
     def check(self) -> None:
@@ -66,7 +69,9 @@ def judge(toll: Toll, where: str, reference: Ended, recovered: Ended, told: list
     before, after = _by_id(recovered.value)
     effects = [effect for effect in ledger.all() if effect.run_id in after]
     toll.acknowledged += len(told)
-    toll.repeated += repeated(effects, after.values())
+    found = repeated(effects, after.values())
+    toll.repeated += found
+    toll.repeated_at_once = max(toll.repeated_at_once, len(found))
     record = _of_record(reference, before, after, told)
     toll.violations += [f"{where}: {text}" for text in (*record, *judge_effects(toll, recovered.value, effects))]
 
