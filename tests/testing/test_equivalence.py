@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from workflow_runs import AsyncRun, Retry, Run, current_step, workflow
 from workflow_runs.testing import EffectLedger, Toll, World, settled
@@ -59,7 +59,14 @@ def play(app, key, told):
 
 
 @given(steps=STEPS, is_async=st.booleans(), first=st.integers(12, 60), second=st.integers(1, 40))
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+# Not shrunk: each try is four processes, and a workflow of four steps can be read as it is.
+@settings(
+    phases=[Phase.explicit, Phase.generate],
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 def test_two_kills_leave_the_record_of_an_undisturbed_run(steps, is_async, first, second):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
