@@ -45,7 +45,7 @@ def main() -> None:
             print(line, flush=True)
 
 
-def _report(  # noqa: C901  # a list of parts
+def _report(  # a list of parts
     options: argparse.Namespace, kinds: list[str], new: Callable[[str], str]
 ) -> Iterator[str]:
     yield from machine()
