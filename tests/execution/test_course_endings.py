@@ -8,12 +8,12 @@ import pytest
 
 from workflow_runs.authoring import Retry
 from workflow_runs.errors import Cancelled, RunSuspended, StepFailed
-from workflow_runs.execution.course import Stop
+from workflow_runs.execution.wants import Stop
 from workflow_runs.model.digests import digest
 from workflow_runs.model.entries import RunChanged
 from workflow_runs.model.records import ErrorRecord, StepKey
 from workflow_runs.model.requests import Seed
-from workflow_runs.model.states import RunState, StepState
+from workflow_runs.model.states import EffectClass, RunState, StepState
 
 QUICK = Retry(attempts=3, first_delay_s=0.001)
 
@@ -243,3 +243,32 @@ def test_a_name_that_is_not_fit_fails_the_run_and_says_so(ground):
         yield run.step("", lambda: 1)
 
     assert ground.do(ground.workflow(body)).error.code == "invalid_request"
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "failed", "succeeded"])
+def test_nobody_knows_how_an_attempt_ended_that_a_dead_process_left_and_nobody_asked_for_again(ground, ending):
+    def body(run):
+        if ending == "failed":
+            raise RuntimeError("before any step")
+        if ending == "cancelled":
+            ground.course.stop(Stop.CANCELLED, "not wanted")
+            yield run.step("other", lambda: 1)
+
+    workflow = ground.workflow(body)
+    run_id = ground.begin(workflow)
+    ground.started(run_id, "meet")
+    run = ground.drive(workflow, run_id)
+    assert run.state == ending
+    assert ground.states(run)["meet"] == ["unknown"]
+    assert "whether it took effect is not known" in ground.steps(run)["meet"].last.error.message
+
+
+def test_an_attempt_that_was_taken_up_again_stays_as_it_ended(ground):
+    def body(run):
+        yield run.step("meet", lambda: 1, effect="idempotent")
+
+    workflow = ground.workflow(body)
+    run_id = ground.begin(workflow)
+    ground.started(run_id, "meet", effect=EffectClass.IDEMPOTENT)
+    run = ground.drive(workflow, run_id)
+    assert (run.state, ground.states(run)) == ("succeeded", {"meet": ["unknown", "succeeded"]})

@@ -9,7 +9,7 @@ import pytest
 
 from workflow_runs.authoring import Workflow, current_step
 from workflow_runs.errors import ParallelStepNeedsKey, StepFailed
-from workflow_runs.execution.course import Stop
+from workflow_runs.execution.wants import Stop
 
 
 @pytest.fixture

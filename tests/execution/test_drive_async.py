@@ -10,7 +10,7 @@ import pytest
 
 from workflow_runs.authoring import Retry, Workflow, current_step
 from workflow_runs.errors import StepFailed
-from workflow_runs.execution.course import Stop
+from workflow_runs.execution.wants import Stop
 
 pytestmark = pytest.mark.parametrize("sqlite_ground", ["coroutine"], indirect=True)
 

@@ -11,8 +11,8 @@ import pytest
 
 from workflow_runs.authoring import Workflow
 from workflow_runs.clock import Clock
-from workflow_runs.execution.course import Stop
 from workflow_runs.execution.recorder import current_recorder, recorded_workflow
+from workflow_runs.execution.wants import Stop
 from workflow_runs.journal import Journal
 from workflow_runs.store.opening import open_store
 

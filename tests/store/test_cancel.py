@@ -4,7 +4,7 @@ import pytest
 
 from workflow_runs.errors import NotFound
 from workflow_runs.model.entries import EndOutcome
-from workflow_runs.model.states import RecordingMode, RunState
+from workflow_runs.model.states import RecordingMode, RunState, StepState
 
 
 def test_queued_run_that_nobody_owns_ends_at_once(record):
@@ -53,6 +53,18 @@ def test_observed_run_ends_at_once_since_nobody_would_hear_of_the_wish(record):
     assert record.write(record.cancel(run_id, "its process died")) == EndOutcome(True, RunState.CANCELLED)
     late = record.write(record.end(run_id))
     assert late == EndOutcome(changed=False, state=RunState.CANCELLED)
+
+
+def test_nobody_knows_how_a_step_ended_that_was_under_way_when_its_run_was_cancelled_at_once(record):
+    run_id = record.started(state=RunState.RUNNING, mode=RecordingMode.OBSERVE)
+    record.write(record.step_started(run_id, "charge"))
+    record.write(record.step_ended(run_id, "book", sequence=2))
+    record.write(record.cancel(run_id))
+    charge, book = record.store.get_steps(run_id)
+    assert (charge.state, charge.last.ended_at is None) == (StepState.UNKNOWN, False)
+    assert book.state is StepState.SUCCEEDED
+    record.write(record.step_ended(run_id, "charge"))  # the process was there all the same, and knows
+    assert record.store.get_steps(run_id)[0].state is StepState.SUCCEEDED
 
 
 def test_finished_run_is_not_cancelled(record):

@@ -32,12 +32,13 @@ from ..errors import (
     StoreUnavailable,
     WorkflowRunsError,
 )
-from ..execution.course import Course, Stop, unawaited
+from ..execution.course import Course, unawaited
 from ..execution.drive import Drive
 from ..execution.drive_async import AsyncDrive
 from ..execution.recorder import RunRecorder
 from ..execution.replay import NOTHING, History
 from ..execution.threads import Threads, call_in_own_thread
+from ..execution.wants import Stop
 from ..journal import Journal, Receipt
 from ..model.entries import Claim, ClaimedRun, Heartbeat, RunStarted, StartRun
 from ..model.records import ErrorRecord, Run

@@ -23,8 +23,7 @@ import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ..authoring import CURRENT_STEP, NOT_DONE, RunFacts, StepCall, StepContext, Workflow
 from ..clock import Clock, from_millis, to_millis
@@ -57,6 +56,7 @@ from .replay import (
     UseRecorded,
     decide,
 )
+from .wants import Invoke, Pause, Stop, Want
 
 _log = logging.getLogger(__name__)
 
@@ -65,35 +65,6 @@ _RETRYING_SHOWN_S: Final = 0.5  # a shorter pause is not worth writing that the 
 _RECHECK_S: Final = 0.05  # how often a run that may not start a step looks whether it may
 _NOTHING_TO_UNDO: Final = frozenset({EffectClass.PURE, EffectClass.READ})
 _INTERRUPTING: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, Cancelled)
-
-
-class Invoke(NamedTuple):
-    """Wanted: call a function (or coroutine function) for at most so long, and give what it returns or raises."""
-
-    fn: Callable[..., Any]
-    args: tuple[Any, ...]
-    timeout_s: float | None
-    label: str
-
-
-class Pause(NamedTuple):
-    """Wanted: let time pass. Unless ``firm``, less of it when the run is to stop or its function has ended."""
-
-    seconds: float
-    firm: bool = False
-
-
-Want = Receipt | Invoke | Pause
-
-
-class Stop(Enum):
-    """Why a run stops before its end."""
-
-    HANDED_BACK = "handed back"  # this process stops politely: any other may go on
-    CANCELLED = "cancelled"  # by an operator
-    OUTCOME_UNKNOWN = "outcome unknown"  # waits for a person
-    REPLAYED = "replayed"  # is undoing, and everything on record has been gone through
-    CLAIM_LOST = "claim lost"  # another process owns it: not a word more is written
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # equality would compare values, which are the user's
@@ -399,10 +370,18 @@ class Course:
         ended = recorded.state is StepState.CANCELLED
         number = recorded.number + ended
         now = self._recorder.attempt(call.step, number, sequence, effect=call.effect, input_digest=digested)
-        if ended:
-            return now
-        started_ms = min(now.started_ms, to_millis(recorded.started_at))
-        return now._replace(started_ms=started_ms, began=now.began - (now.started_ms - started_ms) / 1000)
+        return now if ended else _begun_then(now, recorded)
+
+    def _ended(self, state: RunState, *, result: str | None = None, error: ErrorRecord | None = None) -> Receipt:
+        """Record the end of the run. An attempt that a process which is gone left running, and nobody asked for again, ends as unknown."""
+        for step in self._history.steps.values():
+            if step.last.state is StepState.RUNNING:  # on record; one that has ended since stays as it ended
+                now = self._recorder.attempt(
+                    step.step, step.last.number, step.sequence, kind=step.kind, effect=step.effect
+                )
+                why = _interrupted(step.step, step.last)
+                unawaited(self._recorder.step_ended(_begun_then(now, step.last), StepState.UNKNOWN, error=why))
+        return self._recorder.run_ended(state, result=result, error=error)
 
     def _find_out(self, call: StepCall, attempt: StepAttempt, why: ErrorRecord) -> Generator[Want, Any, Any]:
         """Return what ``verify`` found: the output, recorded, or ``NOT_DONE``. Without an answer the run waits for a person."""
@@ -449,14 +428,14 @@ class Course:
             yield from self.leave()
         elif self._drift is not None:
             # Nothing is undone: the code is what is wrong, and after it is put right the run can be resumed.
-            yield self._recorder.run_ended(RunState.FAILED, error=self._error_record(error or self._drift))
+            yield self._ended(RunState.FAILED, error=self._error_record(error or self._drift))
         elif error is None:
             yield from self._succeed(result)
         elif isinstance(error, _INTERRUPTING):
             record = describe(error)
             if not record.message or not isinstance(error, Cancelled):
                 record = ErrorRecord(record.message or type(error).__name__, Cancelled.code, type(error).__name__)
-            yield self._recorder.run_ended(RunState.CANCELLED, error=record)
+            yield self._ended(RunState.CANCELLED, error=record)
         else:
             yield from self._fail(error)
 
@@ -464,7 +443,7 @@ class Course:
         """Record that the run stops here, as ``stop`` said."""
         if self._stop is Stop.CANCELLED:
             record = ErrorRecord(self._stop_reason or "Cancelled", Cancelled.code, Cancelled.__name__)
-            yield self._recorder.run_ended(RunState.CANCELLED, error=record)
+            yield self._ended(RunState.CANCELLED, error=record)
         elif self._stop is Stop.OUTCOME_UNKNOWN:
             yield self._recorder.run_changed(RunState.UNKNOWN, release=True)
         elif self._stop is Stop.HANDED_BACK:
@@ -473,7 +452,7 @@ class Course:
     def _succeed(self, result: Any) -> Generator[Want, Any, None]:
         try:
             text, _ = self.workflow.output_codec.roundtrip(result, "the result of the run")
-            yield self._recorder.run_ended(RunState.SUCCEEDED, result=text)
+            yield self._ended(RunState.SUCCEEDED, result=text)
         except (CannotEncode, EntryRejected) as error:
             yield from self._fail(error)
 
@@ -482,7 +461,7 @@ class Course:
         if self._undoables:
             yield from self._undo(record)
         else:
-            yield self._recorder.run_ended(RunState.FAILED, error=record)
+            yield self._ended(RunState.FAILED, error=record)
 
     def _error_record(self, error: BaseException) -> ErrorRecord:
         """What the run failed with: of a step's failure its own record, not that of the wrapper around it."""
@@ -532,7 +511,7 @@ class Course:
             failure = yield from self._undo_step(done)
             complete = complete and failure is None
         state = RunState.COMPENSATED if complete else RunState.COMPENSATION_FAILED
-        yield self._recorder.run_ended(state, error=error)
+        yield self._ended(state, error=error)
 
     def _pause_undoing(self, seconds: float) -> Generator[Want, Any, None]:
         deadline = self._clock.monotonic() + seconds
@@ -582,6 +561,12 @@ def unawaited(receipt: Receipt) -> None:
 
 def _nothing() -> None:
     return None
+
+
+def _begun_then(now: StepAttempt, recorded: Attempt) -> StepAttempt:
+    """Return an attempt with the begin that is on record."""
+    started_ms = min(now.started_ms, to_millis(recorded.started_at))
+    return now._replace(started_ms=started_ms, began=now.began - (now.started_ms - started_ms) / 1000)
 
 
 def _interrupted(step: StepKey, attempt: Attempt) -> ErrorRecord:

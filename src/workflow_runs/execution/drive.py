@@ -16,9 +16,10 @@ from typing import Any
 from ..authoring import BRANCH, Run, StepCall
 from ..errors import ClaimLost, JournalClosed, StepTimeout
 from ..journal import Receipt
-from .course import Course, Invoke, Pause, Stop, Want
+from .course import Course
 from .drive_async import is_coroutine_function, timed_out, within
 from .threads import Threads, call_in_own_thread
+from .wants import Invoke, Pause, Stop, Want
 
 
 class Drive:

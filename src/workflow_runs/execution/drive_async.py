@@ -20,8 +20,9 @@ from typing import Any, Final
 from ..authoring import AsyncRun, StepCall
 from ..errors import Cancelled, ClaimLost, JournalClosed, StepTimeout
 from ..journal import Receipt
-from .course import Course, Invoke, Pause, Stop, Want
+from .course import Course
 from .threads import Threads, call_in_own_thread
+from .wants import Invoke, Pause, Stop, Want
 
 _CO_COROUTINE: Final = inspect.CO_COROUTINE
 _EXITS: Final = (SystemExit, KeyboardInterrupt)

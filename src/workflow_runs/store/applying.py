@@ -237,6 +237,7 @@ class EntryApplier:
         # Nobody who observes a run hears of the wish, and the process that began it may be gone for ever.
         if state in _CANCELLED_AT_ONCE or unowned or mode == RecordingMode.OBSERVE:
             error = ErrorRecord(entry.action.reason or "Cancelled")
+            self._session.run(sql.LEAVE_ATTEMPTS, (entry.at_ms, entry.at_ms, entry.at_ms, entry.run_id))
             return self.end_run(RunEnded(entry.run_id, RunState.CANCELLED, entry.at_ms, error=error))
         return EndOutcome(changed=True, state=state)
 

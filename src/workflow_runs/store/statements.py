@@ -268,6 +268,12 @@ SAVE_STEP = (
     f"INSERT INTO workflow_run_steps ({', '.join(STEP_COLUMNS)}) VALUES ({marks(len(STEP_COLUMNS))}) {STEP_CONFLICT}"
 )
 
+# A run ends whose process is gone or elsewhere: how an attempt that it left running ended nobody knows.
+LEAVE_ATTEMPTS = (
+    f"UPDATE workflow_run_steps SET state = '{StepState.UNKNOWN.value}', ended_at = ?, "
+    "duration_ms = CASE WHEN ? > started_at THEN ? - started_at ELSE 0 END WHERE run_id = ? AND state = 'running'"
+)
+
 # What a step did is undone, or undoing it failed.
 UNDO_STEP = {
     state: (
