@@ -203,3 +203,12 @@ def test_the_users_state_folder_is_made(monkeypatch, tmp_path):
     folder = default_folder("postgresql://db/one")
     Spool.make(folder, "postgresql://db/one", 1_000).close()
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+
+
+def test_a_spool_that_is_closed_again_leaves_the_files_of_others_alone(folder):
+    spool = Spool.make(folder, DATABASE, 1_000)
+    spool.close()
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(3)]  # one of them has the number that its lock had
+    spool.abandon()  # as a forked child does
+    for other in others:
+        os.close(other)

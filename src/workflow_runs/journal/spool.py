@@ -63,7 +63,7 @@ class Spool:
     def __init__(self, folder: str, owner: str, lock: int, numbers: Sequence[int] = (), bytes_max: int = 0) -> None:
         self._folder = folder
         self._owner = owner
-        self._lock = lock
+        self._lock: int | None = lock
         self._bytes_max = bytes_max
         self._numbers = list(numbers)
         self._sizes = {number: os.stat(self._path(number)).st_size for number in self._numbers}
@@ -204,8 +204,10 @@ class Spool:
             self._in.close()
             self._in = None
         self._close_out()
-        with contextlib.suppress(OSError):
-            os.close(self._lock)
+        lock, self._lock = self._lock, None
+        if lock is not None:  # once: by the second time the number may be another file's
+            with contextlib.suppress(OSError):
+                os.close(lock)
 
     def _close_out(self) -> None:
         out, self._out = self._out, None

@@ -102,11 +102,11 @@ def in_child(work: Callable[[Mouth], Any], timeout_s: float = 60.0) -> Ended:
 
 def _be_child(work: Callable[[Mouth], Any], reading: int, writing: int, timeout_s: float) -> NoReturn:
     try:
-        os.close(reading)
-        gc.freeze()  # what is the parent's is not to be finalised here
-        faulthandler.dump_traceback_later(max(0.1, timeout_s - _DUMP_BEFORE_S), file=2)
         mouth = Mouth(writing)
         try:
+            os.close(reading)
+            gc.freeze()  # what is the parent's is not to be finalised here
+            faulthandler.dump_traceback_later(max(0.1, timeout_s - _DUMP_BEFORE_S), file=2)
             message = {"returned": work(mouth)}
         except BaseException:  # noqa: BLE001  # nothing may return into the parent's code
             message = {"raised": traceback.format_exc()}
